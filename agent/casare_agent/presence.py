@@ -1,0 +1,67 @@
+"""When is the next report due, and what came of the last one?
+
+A heartbeat is due in the interval that the server gave, news at once, and neither before the wait after a failure is
+over. 404 means that the robot was deleted: it is not made again by this process.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from casare_agent.outage import Outage
+from casare_api.kinds import Object
+from casare_api.machinery.errors import ApiError
+from casare_client import Unreachable
+from casare_client.backoff import Backoff
+
+_log = logging.getLogger("casare.agent")
+FIRST_INTERVAL = 3.0  # seconds, until the server has said its own
+_INTERVALS = (0.5, 60.0)
+
+Send = Callable[[Object], Object]
+
+
+class Presence:
+    """Sends reports. `send(body)` raises ApiError or Unreachable."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._outage = Outage()
+        self._again = Backoff(first=0.2)
+        self._interval = FIRST_INTERVAL
+        self._heartbeat_at = self._earliest = 0.0
+        self.gone = False
+
+    def pause(self, urgent: bool) -> float:
+        """Seconds until a report is due, 0 when it is; `urgent` where there is news."""
+        at = self._earliest if urgent else max(self._heartbeat_at, self._earliest)
+        return max(0.0, at - time.monotonic())
+
+    def report(self, body: Object, running: int) -> list[Object] | None:
+        """Sends one; the answers to its jobs, None where the report did not get through."""
+        try:
+            answer = self._send(body)
+        except (ApiError, Unreachable) as error:
+            self._failed(error, running)
+            return None
+        self._outage.over()
+        low, high = _INTERVALS
+        self._interval = min(high, max(low, float(answer.get("intervalSeconds") or FIRST_INTERVAL)))
+        self._heartbeat_at = time.monotonic() + self._interval
+        return list(answer.get("jobs") or [])
+
+    def settled(self, all_answered: bool) -> None:
+        """Says whether every entry of the last report got its answer; what did not is not said again at once."""
+        if all_answered:
+            self._again.reset()
+            self._earliest = 0.0
+        else:
+            self._earliest = time.monotonic() + self._again.next()
+
+    def _failed(self, error: ApiError | Unreachable, running: int) -> None:
+        if isinstance(error, ApiError) and error.status == 404:
+            self.gone = True
+            return
+        self._earliest = time.monotonic() + self._outage.failed(error, running)

@@ -1,0 +1,57 @@
+"""How is this computer doing, and what runs on it? Cheap enough for every heartbeat."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from casare_agent.result import now_text
+from casare_api.kinds import Object
+
+
+def measure(directory: Path, running: int) -> Object:
+    """Percentages since the last call (processor), now (memory), and of the disk that `directory` is on."""
+    return {
+        "cpuPercent": psutil.cpu_percent(None),
+        "memoryPercent": psutil.virtual_memory().percent,
+        "diskPercent": psutil.disk_usage(str(directory)).percent,
+        "running": running,
+    }
+
+
+def about(capabilities: list[str]) -> Object:
+    """This agent and its computer."""
+    return {
+        "version": agent_version(),
+        "hostname": socket.gethostname(),
+        "os": _system(),
+        "pid": os.getpid(),
+        "startedTime": now_text(),
+        "capabilities": capabilities,
+    }
+
+
+def agent_version() -> str:
+    """The version of the installed distribution."""
+    try:
+        return version("casare-fleet")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _system() -> str:
+    """As people name it: `Windows 11`, `macOS 15.1`, `Debian GNU/Linux 12 (bookworm)`."""
+    if sys.platform == "darwin":
+        return f"macOS {platform.mac_ver()[0]}"
+    if sys.platform == "linux":
+        try:
+            return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+        except OSError:
+            return f"Linux {platform.release()}"
+    return f"{platform.system()} {platform.release()}".strip()

@@ -1,0 +1,64 @@
+"""May this caller do that? The four roles as one pure rule.
+
+Always holds: what is not allowed here is refused. A robot's key reaches its own robot and, by their uid, the jobs it
+was given; every other key reaches its own namespace; only the server's admin key reaches all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Verb = Literal["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]
+READ = frozenset({"get", "list", "watch"})
+# What an operator runs the fleet with; keys and namespaces are an admin's.
+OPERATED = frozenset({"robots", "workflows", "jobs", "schedules", "fires", "events", "blobs"})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who calls: the name in messages, the role, and how far the key reaches (namespace None: everywhere)."""
+
+    name: str
+    role: Literal["robot", "viewer", "operator", "admin"]
+    namespace: str | None = None
+    robot_name: str | None = None
+    key_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """What is asked for; `namespace` None is cluster-wide."""
+
+    verb: Verb
+    resource: str
+    subresource: str | None = None
+    namespace: str | None = None
+    name: str | None = None
+
+
+def allowed(who: Identity, what: Attempted) -> bool:
+    """Whether the role lets the caller do it. What needs a look at the object itself is checked by the handler."""
+    if who.role == "robot":
+        return _robot(who, what)
+    if what.resource == "namespaces":
+        return who.role == "admin" and who.namespace is None or what.verb in READ and who.namespace in (None, what.name)
+    if who.namespace is not None and what.namespace != who.namespace:
+        return False
+    if what.resource == "robots" and what.subresource == "report":
+        return who.role == "admin"
+    if who.role == "admin" or what.verb in READ:
+        return True
+    return who.role == "operator" and what.resource in OPERATED
+
+
+def _robot(who: Identity, what: Attempted) -> bool:
+    if what.resource == "robots":
+        own = what.namespace == who.namespace and what.name == who.robot_name
+        return own and (what.verb in ("get", "patch", "create") and what.subresource in (None, "report"))
+    if what.resource == "jobs":
+        if what.subresource == "log":
+            return what.verb == "create"
+        return what.subresource is None and what.verb in READ
+    # Revisions and files are named by their hash: who knows it was given the job that uses it.
+    return what.verb == "get" and (what.resource, what.subresource) in (("workflows", "revisions"), ("blobs", None))

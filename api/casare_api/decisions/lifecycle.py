@@ -1,0 +1,276 @@
+"""How does a job move? Pure functions from a job and the time to the job as it should be next.
+
+Always holds: a final phase absorbs; an attempt's number only grows; a report counts only for the current attempt of
+the robot that has it; every phase that is not final has a time at which `on_due` moves it on, or a robot whose
+presence is watched. Jobs come in and go out as plain dicts; what comes in is never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from casare_api.kinds.job import FINAL, JOB, LIVE, TRANSITIONS, JobPhase
+from casare_api.kinds.kind import Object, dig
+from casare_api.machinery import times
+from casare_api.machinery.durations import format_duration, parse_duration
+from casare_api.machinery.errors import ApiError
+
+ASSIGN_TIMEOUT = timedelta(seconds=30)  # a robot that has not said Running by then does not have the job
+TIMEOUT_SLACK = timedelta(seconds=60)  # the agent enforces timeouts; the server steps in this much later
+AGING_INTERVAL = timedelta(minutes=5)  # one step of priority is worth this much waiting
+MAX_ATTEMPTS_KEPT = 20
+_PER_ATTEMPT = (
+    "robotName", "robotUID", "assignedTime", "startedTime", "progress", "exitCode", "outputs", "cancelTime"
+)
+_FINAL_OUTCOMES = {"Succeeded": JobPhase.SUCCEEDED, "Failed": JobPhase.FAILED, "Cancelled": JobPhase.CANCELLED}
+
+
+def phase(job: Object) -> JobPhase:
+    """The phase of a job; a job without a status is Queued."""
+    return JobPhase(dig(job, "status", "phase") or JobPhase.QUEUED)
+
+
+def is_final(job: Object) -> bool:
+    return phase(job) in FINAL
+
+
+def queue(job: Object, now: datetime) -> Object:
+    """A new job as it enters the queue."""
+    status: Object = {"phase": JobPhase.QUEUED.value, "attempt": 0, "queuedTime": _text(now)}
+    not_before = dig(job, "spec", "notBefore")
+    if not_before and times.from_text(not_before) > now:
+        status["heldUntil"] = _text(times.from_text(not_before))
+    queued = {**job, "status": status}
+    return cancel(queued, now) if dig(job, "spec", "cancel") else queued
+
+
+def rank(job: Object, aging: timedelta = AGING_INTERVAL) -> datetime:
+    """The static place of a job in its queue, smaller first: queued time plus priority times `aging`.
+
+    Static, so that it can be indexed. With aging > 0 no job submitted later than 20 intervals after mine can
+    overtake it. Zero turns ageing off: a step of priority then outweighs any wait (ten years).
+    """
+    queued = times.from_text(dig(job, "status", "queuedTime"))
+    step = aging if aging > timedelta(0) else timedelta(days=3650)
+    return queued + int(dig(job, "spec", "priority") or 0) * step
+
+
+def assign(job: Object, robot_name: str, robot_uid: str, now: datetime) -> Object:
+    """Queued -> Assigned: a new attempt on a robot."""
+    attempt = int(dig(job, "status", "attempt") or 0) + 1
+    return _move(
+        job, JobPhase.ASSIGNED, attempt=attempt, robotName=robot_name, robotUID=robot_uid, assignedTime=_text(now)
+    )
+
+
+def report(job: Object, robot_uid: str, said: Mapping[str, Any], now: datetime) -> Object:
+    """The job after what its robot says of an attempt; the same object where that changes nothing.
+
+    `said` has attempt, phase (Running, Succeeded, Failed, Cancelled, Lost, Drained) and may have startedTime,
+    finishedTime, exitCode, message, reason, outputs, progress. Raises ApiError 409 where the attempt is not (or no
+    longer) this robot's, 422 for a phase that there is not.
+    """
+    outcome = str(said.get("phase"))
+    if outcome not in {"Running", "Lost", "Drained", *_FINAL_OUTCOMES}:
+        raise ApiError(422, "Invalid", f'phase "{outcome}": a report says Running, Succeeded, Failed, Cancelled, '
+                                       "Lost or Drained")
+    if _is_repeated(job, robot_uid, said):
+        return job
+    _check_fence(job, robot_uid, said)
+    if outcome == "Running":
+        return _running(job, said, now)
+    if outcome in ("Lost", "Drained"):
+        return lose(job, str(said.get("reason") or outcome), str(said.get("message") or ""), now, outcome)
+    return _finished(job, said, now)
+
+
+def lose(job: Object, reason: str, message: str, now: datetime, outcome: str = "Lost") -> Object:
+    """The job after its robot lost the current attempt: requeued, failed or left waiting, as its retry policy says.
+
+    A drained attempt does not count against the limit: the robot gave it back on purpose. An attempt that had not
+    started yet always goes back to the queue: nothing can have happened twice.
+    """
+    if phase(job) not in LIVE:
+        return job
+    if dig(job, "spec", "cancel"):
+        return _end(job, JobPhase.CANCELLED, reason, "cancelled; its robot is gone", now, outcome)
+    policy = dig(job, "spec", "retry") or {}
+    if phase(job) is JobPhase.ASSIGNED or outcome == "Drained":
+        return _requeue(job, reason, message, now, outcome)
+    on_lost = policy.get("onRobotLost", "Requeue")
+    if on_lost == "Wait":
+        return job
+    lost_before = sum(1 for one in dig(job, "status", "attempts") or [] if one.get("phase") == "Lost")
+    if on_lost == "Fail" or lost_before >= int(policy.get("robotLostLimit", 3)):
+        return _end(job, JobPhase.FAILED, reason, message or "its robot was lost", now, outcome)
+    return _requeue(job, reason, message, now, outcome)
+
+
+def cancel(job: Object, now: datetime) -> Object:
+    """The job after somebody asked to cancel it: at once while queued, by its robot when it has one."""
+    if phase(job) is JobPhase.QUEUED:
+        return _end(job, JobPhase.CANCELLED, "Cancelled", "cancelled before it started", now, None)
+    if phase(job) in LIVE and not dig(job, "status", "cancelTime"):
+        return _with(job, cancelTime=_text(now))
+    return job
+
+
+def due(job: Object) -> datetime | None:
+    """When the timers must look at this job again: the exit timer of its phase. None: only its robot moves it."""
+    spec, status = job.get("spec") or {}, job.get("status") or {}
+    current = phase(job)
+    moments: list[datetime] = []
+    if current is JobPhase.QUEUED:
+        moments += [times.from_text(status["heldUntil"])] if status.get("heldUntil") else []
+        moments += [_start_deadline(job)] if spec.get("startDeadline") else []
+    elif current is JobPhase.ASSIGNED:
+        moments.append(times.from_text(status["assignedTime"]) + ASSIGN_TIMEOUT)
+    elif current is JobPhase.RUNNING and spec.get("timeout"):
+        moments.append(times.from_text(status["startedTime"]) + parse_duration(spec["timeout"]) + _grace(job))
+    elif current in FINAL and spec.get("ttlAfterFinished"):
+        moments.append(times.from_text(status["finishedTime"]) + parse_duration(spec["ttlAfterFinished"]))
+    if current in LIVE and status.get("cancelTime"):
+        moments.append(times.from_text(status["cancelTime"]) + _grace(job))
+    return min(moments, default=None)
+
+
+def on_due(job: Object, now: datetime) -> Object | None:
+    """The job after its exit timer ran out: moved on, or None when its time to live is over."""
+    at = due(job)
+    if at is None or at > now:
+        return job
+    current = phase(job)
+    if current in FINAL:
+        return None
+    if current in LIVE and dig(job, "status", "cancelTime"):
+        return _end(job, JobPhase.CANCELLED, "Cancelled", "cancelled; its robot did not confirm it", now, "Cancelled")
+    if current is JobPhase.ASSIGNED:
+        return _requeue(job, "NotAcknowledged", "the robot did not start it in time", now, "Lost")
+    if current is JobPhase.RUNNING:
+        return _end(job, JobPhase.FAILED, "Timeout", f"timed out after {job['spec']['timeout']}", now, "Failed")
+    if job["spec"].get("startDeadline") and _start_deadline(job) <= now:
+        waited = format_duration(parse_duration(job["spec"]["startDeadline"]))
+        return _end(job, JobPhase.EXPIRED, "StartDeadline", f"no robot could start it within {waited}", now, None)
+    return _without(job, "heldUntil")
+
+
+def backoff(policy: Mapping[str, Any], failures: int) -> timedelta:
+    """How long a job waits after its `failures`-th failure: initial x factor^(failures-1), at most max."""
+    rule = policy.get("backoff") or {}
+    initial, most = parse_duration(rule.get("initial", "10s")), parse_duration(rule.get("max", "5m"))
+    factor = float(rule.get("factor", 2)) ** min(failures - 1, 50)
+    return min(most, initial * factor if initial * min(factor, 1e6) < most else most)
+
+
+# -- the steps -------------------------------------------------------------------------------------------------
+
+
+def _is_repeated(job: Object, robot_uid: str, said: Mapping[str, Any]) -> bool:
+    """Whether this final report was recorded already: the same attempt of the same robot with the same outcome."""
+    status = job.get("status") or {}
+    number, outcome = said.get("attempt"), said.get("phase")
+    if is_final(job) and status.get("attempt") == number:
+        return bool(status.get("robotUID") == robot_uid and status.get("phase") == outcome)
+    past = [one for one in status.get("attempts") or [] if one.get("number") == number]
+    return any(one.get("robotUID") == robot_uid and one.get("phase") == outcome for one in past)
+
+
+def _check_fence(job: Object, robot_uid: str, said: Mapping[str, Any]) -> None:
+    status = job.get("status") or {}
+    if phase(job) in LIVE and status.get("attempt") == said.get("attempt") and status.get("robotUID") == robot_uid:
+        return
+    now_at = f"{phase(job)}, attempt {status.get('attempt')}"
+    raise ApiError.conflict(JOB, dig(job, "metadata", "name"), f"attempt {said.get('attempt')} is over ({now_at})")
+
+
+def _running(job: Object, said: Mapping[str, Any], now: datetime) -> Object:
+    changes: dict[str, Any] = {}
+    if phase(job) is JobPhase.ASSIGNED:
+        changes["startedTime"] = said.get("startedTime") or _text(now)
+    if said.get("progress") and said["progress"] != dig(job, "status", "progress"):
+        changes["progress"] = said["progress"]
+    if not changes:
+        return job
+    return _move(job, JobPhase.RUNNING, **changes) if "startedTime" in changes else _with(job, **changes)
+
+
+def _finished(job: Object, said: Mapping[str, Any], now: datetime) -> Object:
+    final = _FINAL_OUTCOMES[str(said["phase"])]
+    facts = {key: said[key] for key in ("exitCode", "outputs", "progress") if said.get(key) is not None}
+    started = dig(job, "status", "startedTime") or said.get("startedTime") or _text(now)
+    job = _with(job, startedTime=started, **facts)
+    message, reason = str(said.get("message") or ""), str(said.get("reason") or final.value)
+    if final is JobPhase.FAILED and not dig(job, "spec", "cancel"):
+        policy = dig(job, "spec", "retry") or {}
+        failures = 1 + sum(1 for one in dig(job, "status", "attempts") or [] if one.get("phase") == "Failed")
+        if failures <= int(policy.get("limit", 0)):
+            again = _requeue(job, reason, message, now, "Failed")
+            return _with(again, heldUntil=_text(now + backoff(policy, failures)))
+    return _end(job, final, reason, message, now, final.value)
+
+
+def _requeue(job: Object, reason: str, message: str, now: datetime, outcome: str) -> Object:
+    job = _record_attempt(job, reason, message, now, outcome)
+    return _move(_without(job, *_PER_ATTEMPT), JobPhase.QUEUED)
+
+
+def _end(
+    job: Object, final: JobPhase, reason: str, message: str, now: datetime, outcome: str | None
+) -> Object:
+    """The job in a final phase; `outcome` is what becomes of the current attempt, None where there is none."""
+    if outcome is not None:
+        job = _record_attempt(job, reason, message, now, outcome)
+    condition = {
+        "type": "Complete" if final is JobPhase.SUCCEEDED else "Failed",
+        "status": "True",
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": times.to_text(now),
+    }
+    job = _without(job, "heldUntil")
+    return _move(
+        job, final, finishedTime=_text(now), reason=reason, message=message, conditions=[condition]
+    )
+
+
+def _record_attempt(job: Object, reason: str, message: str, now: datetime, outcome: str) -> Object:
+    status = job["status"]
+    past = {"number": status.get("attempt"), "phase": outcome, "reason": reason}
+    past |= {"message": message} if message else {}
+    past |= {key: status[key] for key in ("robotName", "robotUID", "startedTime", "exitCode") if key in status}
+    attempts = [*(status.get("attempts") or []), {**past, "finishedTime": _text(now)}]
+    return _with(job, attempts=attempts[-MAX_ATTEMPTS_KEPT:])
+
+
+def _move(job: Object, to: JobPhase, **changes: Any) -> Object:
+    """The job in another phase. A move that the table does not have is a bug, never a person's mistake."""
+    current = phase(job)
+    if to not in TRANSITIONS[current]:
+        raise AssertionError(f"job {dig(job, 'metadata', 'name')}: {current} -> {to} is not a transition")
+    return _with(job, phase=to.value, **changes)
+
+
+def _with(job: Object, **changes: Any) -> Object:
+    return {**job, "status": {**(job.get("status") or {}), **changes}}
+
+
+def _without(job: Object, *keys: str) -> Object:
+    return {**job, "status": {key: value for key, value in job["status"].items() if key not in keys}}
+
+
+def _start_deadline(job: Object) -> datetime:
+    begin = times.from_text(job["status"]["queuedTime"])
+    not_before = job["spec"].get("notBefore")
+    if not_before:
+        begin = max(begin, times.from_text(not_before))
+    return begin + parse_duration(job["spec"]["startDeadline"])
+
+
+def _grace(job: Object) -> timedelta:
+    return parse_duration(dig(job, "spec", "gracePeriod") or "20s") + TIMEOUT_SLACK
+
+
+def _text(moment: datetime) -> str:
+    return times.to_text(moment, micro=True)

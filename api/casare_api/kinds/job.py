@@ -1,0 +1,151 @@
+"""Job: one run of a workflow that somebody wants, and everything that became of it.
+
+    Queued -> Assigned -> Running -> Succeeded | Failed | Cancelled
+      |  ^       |           |
+      |  +-------+-----------+   back to the queue; the next assignment is a new attempt
+      +-> Cancelled | Expired
+
+The transition table below is the only one: the database constraint and the diagram in the docs are made from it.
+Who moves a job, and when, is in `casare_api.decisions.lifecycle`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from casare_api.kinds.kind import (
+    AGE, NAME, Cell, Column, Duration, Kind, Model, Object, ObjectMeta, OpenModel, Timestamp, Word, column, dig,
+)
+from casare_api.kinds.workflow import Concurrency, RequirementsSpec, Retry, WorkflowSpec
+from casare_api.machinery import durations, times
+
+
+class JobPhase(StrEnum):
+    QUEUED = "Queued"  # to Assigned, Cancelled, Expired
+    ASSIGNED = "Assigned"  # to Running, a final phase, or back to Queued
+    RUNNING = "Running"  # to a final phase, or back to Queued
+    SUCCEEDED = "Succeeded"  # final
+    FAILED = "Failed"  # final
+    CANCELLED = "Cancelled"  # final
+    EXPIRED = "Expired"  # final
+
+
+FINAL = frozenset({JobPhase.SUCCEEDED, JobPhase.FAILED, JobPhase.CANCELLED, JobPhase.EXPIRED})
+LIVE = frozenset({JobPhase.ASSIGNED, JobPhase.RUNNING})
+
+TRANSITIONS: dict[JobPhase, frozenset[JobPhase]] = {
+    JobPhase.QUEUED: frozenset({JobPhase.ASSIGNED, JobPhase.CANCELLED, JobPhase.EXPIRED}),
+    JobPhase.ASSIGNED: frozenset(
+        {JobPhase.RUNNING, JobPhase.SUCCEEDED, JobPhase.FAILED, JobPhase.CANCELLED, JobPhase.QUEUED}
+    ),
+    JobPhase.RUNNING: frozenset({JobPhase.SUCCEEDED, JobPhase.FAILED, JobPhase.CANCELLED, JobPhase.QUEUED}),
+    **{phase: frozenset() for phase in FINAL},
+}
+
+# The only fields of a submitted job's spec that may still change.
+MUTABLE = frozenset({"cancel", "priority", "ttlAfterFinished"})
+
+
+class WorkflowRef(Model):
+    name: Word
+    revision: str | None = Field(None, pattern=r"^[0-9a-f]{12,64}$")
+
+
+class JobSpec(Model):
+    workflow_ref: WorkflowRef | None = None
+    workflow: WorkflowSpec | None = None
+    parameters: dict[str, Any] | None = None
+    priority: int | None = Field(None, ge=0, le=20, description="0 runs first, 20 last; default: the workflow's.")
+    requirements: RequirementsSpec | None = None
+    not_before: Timestamp | None = None
+    start_deadline: Duration | None = None
+    idempotency_key: str | None = Field(None, min_length=1, max_length=253)
+    concurrency: Concurrency | None = None
+    cancel: bool | None = None
+    timeout: Duration | None = None
+    grace_period: Duration | None = None
+    retry: Retry | None = None
+    lost_after: Duration | None = None
+    ttl_after_finished: Duration | None = None
+
+    @model_validator(mode="after")
+    def _one_workflow(self) -> JobSpec:
+        if (self.workflow_ref is None) == (self.workflow is None):
+            raise ValueError("workflowRef: required: {name: WORKFLOW}, or an inline `workflow` instead of it, not both")
+        return self
+
+
+class JobStatus(OpenModel):
+    phase: str | None = None
+    attempt: int | None = None
+    robot_name: str | None = None
+    robot_uid: str | None = Field(None, alias="robotUID")
+    exit_code: int | None = None
+    message: str | None = None
+
+
+class Job(Model):
+    api_version: str
+    kind: str
+    metadata: ObjectMeta
+    spec: JobSpec
+    status: JobStatus | None = None
+
+
+def _duration(obj: Object, now: datetime) -> Cell:
+    started, finished = dig(obj, "status", "startedTime"), dig(obj, "status", "finishedTime")
+    if not started:
+        return None
+    end = times.from_text(finished) if finished else now
+    return durations.human(end - times.from_text(started))
+
+
+def _workflow(obj: Object, now: datetime) -> Cell:
+    return dig(obj, "spec", "workflowRef", "name") or "(inline)"
+
+
+def _reason(obj: Object, now: datetime) -> Cell:
+    reasons = dig(obj, "status", "reasons") or []
+    waiting = "; ".join(str(reason.get("message")) for reason in reasons)
+    return waiting or dig(obj, "status", "reason") or None
+
+
+def _requirements(obj: Object, now: datetime) -> Cell:
+    wanted = dig(obj, "spec", "requirements") or {}
+    words = [*(wanted.get("capabilities") or []), *(wanted.get("tags") or [])]
+    words += [f"{key}={wanted[key]}" for key in ("environment", "robotName") if wanted.get(key)]
+    words += [str(term.get("key")) for term in wanted.get("robotSelector") or []]
+    return ",".join(words) or None
+
+
+JOB = Kind(
+    kind="Job",
+    plural="jobs",
+    singular="job",
+    model=Job,
+    fields={
+        "status.phase": ("status", "phase"),
+        "status.robotName": ("status", "robotName"),
+        "status.robotUID": ("status", "robotUID"),
+        "spec.workflowRef.name": ("spec", "workflowRef", "name"),
+    },
+    observed=("reasons",),
+    columns=(
+        NAME,
+        column("Status", "status", "phase"),
+        column("Priority", "spec", "priority"),
+        Column("Workflow", _workflow),
+        column("Robot", "status", "robotName"),
+        column("Attempt", "status", "attempt"),
+        Column("Duration", _duration),
+        AGE,
+        Column("Reason", _reason, wide=True),
+        column("Exit", "status", "exitCode", wide=True),
+        Column("Requirements", _requirements, wide=True),
+    ),
+    description="One run of a workflow that somebody wants, and everything that became of it.",
+)

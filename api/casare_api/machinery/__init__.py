@@ -1,0 +1,9 @@
+"""What all kinds share: the rules of the wire, apart from any one kind.
+
+Here belong the errors as they travel (``errors``), the words of the wire and their values (``times``,
+``durations``, ``names``, ``templates``), what selects objects (``selectors``), what changes them (``patches``) and
+what lets them in (``admission``).
+
+Never here: a field of a particular kind, a policy (see ``decisions``), or anything that reads a clock, a file, a
+socket or a database.
+"""

@@ -1,0 +1,279 @@
+"""Is this object right, and what does it say once defaults are filled in?
+
+What a person wrote keeps its order; defaults are added behind it; nulls mean "not set". Every problem names the
+field, what was found and what is allowed. Nothing here looks at other objects: that is the store's admission.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from casare_api.kinds.kind import Kind, Object, ObjectMeta
+from casare_api.machinery import names
+from casare_api.machinery.errors import ApiError, Cause
+
+FieldValidation = Literal["Strict", "Warn", "Ignore"]
+MAX_ANNOTATIONS = 256 * 1024  # bytes, as in Kubernetes
+MAX_DEPTH = 100
+
+
+def admit(kind: Kind, obj: Any, mode: FieldValidation = "Strict") -> tuple[Object, list[str]]:
+    """The object with its defaults, and warnings for people.
+
+    Raises ApiError 400 for what is no object of this kind or (Strict) has unknown fields, 422 with one cause per
+    wrong field otherwise.
+    """
+    if not isinstance(obj, dict):
+        raise ApiError.bad_request(f"the body must be an object of kind {kind.kind}")
+    _check_type(kind, obj)
+    check_storable(obj)
+    model, obj, unknown = _parse(kind, obj, mode)
+    problems = check_metadata(kind, obj.get("metadata") or {})
+    if problems:
+        raise ApiError.invalid(kind, name_of(obj), problems)
+    warnings = [f'unknown field "{field}"' for field in unknown] if mode == "Warn" else []
+    return _fill(model, obj), warnings
+
+
+def name_of(obj: Mapping[str, Any]) -> str:
+    """The name (or generateName) that an object goes by in messages; "" where it has none."""
+    meta = obj.get("metadata")
+    meta = meta if isinstance(meta, Mapping) else {}
+    return str(meta.get("name") or meta.get("generateName") or "")
+
+
+def check_storable(value: Any, depth: int = 0) -> None:
+    """Refuses what Postgres or JSON can't keep: NUL characters, lone surrogates, NaN, depth beyond 100.
+
+    Raises ApiError 400.
+    """
+    if depth > MAX_DEPTH:
+        raise ApiError.bad_request(f"the object is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, str):
+        if "\x00" in value or (not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)):
+            raise ApiError.bad_request("text must not hold NUL characters or lone surrogates")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not key.__class__ is str:
+                raise ApiError.bad_request(f"key {key!r} must be a string")
+            check_storable(key, depth)
+            check_storable(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            check_storable(item, depth + 1)
+
+
+def check_metadata(kind: Kind, meta: Mapping[str, Any]) -> list[Cause]:
+    """What is wrong with names, labels and annotations."""
+    causes: list[Cause] = []
+    for field, text in (("name", meta.get("name")), ("namespace", meta.get("namespace"))):
+        problem = names.check_name(text) if text is not None else None
+        if problem:
+            causes.append(_invalid(f"metadata.{field}", text, problem))
+    for key, value in (meta.get("labels") or {}).items():
+        problem = names.check_label_key(key) or names.check_label_value(value)
+        if problem:
+            causes.append(_invalid("metadata.labels", f"{key}={value}", problem))
+    annotations = meta.get("annotations") or {}
+    for key in annotations:
+        problem = names.check_label_key(key)
+        if problem:
+            causes.append(_invalid("metadata.annotations", key, problem))
+    size = sum(len(key) + len(value) for key, value in annotations.items())
+    if size > MAX_ANNOTATIONS:
+        causes.append(
+            Cause("metadata.annotations", "FieldValueTooLong", f"Too long: may not be more than {MAX_ANNOTATIONS} bytes")
+        )
+    return causes
+
+
+# -- steps -------------------------------------------------------------------------------------------------------
+
+
+def _check_type(kind: Kind, obj: Object) -> None:
+    obj.setdefault("apiVersion", kind.api_version)
+    obj.setdefault("kind", kind.kind)
+    if obj["kind"] != kind.kind:
+        cause = _invalid("kind", obj["kind"], f"must be {kind.kind}")
+        raise ApiError.invalid(kind, name_of(obj), [cause])
+    if obj["apiVersion"] != kind.api_version:
+        raise ApiError.bad_request(
+            f"the API version in the data ({obj['apiVersion']}) does not match the expected API version "
+            f"({kind.api_version})"
+        )
+    if not isinstance(obj.get("metadata"), dict):
+        raise ApiError.invalid(kind, "", [Cause("metadata", "FieldValueRequired", "Required value: an object")])
+
+
+def _parse(kind: Kind, obj: Object, mode: FieldValidation) -> tuple[BaseModel, Object, list[str]]:
+    """The validated model, the object without its unknown fields, and their paths."""
+    try:
+        return kind.model.model_validate(_no_nulls(obj)), obj, []
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=True)
+    unknown = [one for one in problems if one["type"] == "extra_forbidden"]
+    wrong = [one for one in problems if one["type"] != "extra_forbidden"]
+    paths = [_path(one["loc"]) for one in unknown]
+    if unknown and mode == "Strict" and not wrong:
+        raise _unknown_fields(kind, unknown)
+    if wrong:
+        causes = [_cause(kind, obj, one) for one in (*wrong, *(unknown if mode == "Strict" else ()))]
+        raise ApiError.invalid(kind, name_of(obj), causes)
+    for one in unknown:
+        obj = _drop(obj, one["loc"])
+    return kind.model.model_validate(_no_nulls(obj)), obj, paths
+
+
+def _no_nulls(obj: Object) -> Object:
+    """Without top-level nulls: `spec:` with nothing behind it means an empty spec."""
+    return {key: value for key, value in obj.items() if value is not None}
+
+
+def _unknown_fields(kind: Kind, unknown: Sequence[Any]) -> ApiError:
+    listed = ", ".join(f'unknown field "{_path(one["loc"])}"' for one in unknown)
+    message = (
+        f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: strict decoding error: {listed}'
+    )
+    causes = [_cause(kind, {}, one) for one in unknown]
+    return ApiError(400, "BadRequest", message, {"causes": [one.body() for one in causes]})
+
+
+def _path(loc: Sequence[str | int]) -> str:
+    text = ""
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _drop(obj: Any, loc: Sequence[str | int]) -> Any:
+    """A copy of the object without the value at a path."""
+    head, *rest = loc
+    if isinstance(obj, list):
+        return [_drop(item, rest) if index == head else item for index, item in enumerate(obj)]
+    if not rest:
+        return {key: value for key, value in obj.items() if key != head}
+    return {key: _drop(value, rest) if key == head else value for key, value in obj.items()}
+
+
+def _cause(kind: Kind, obj: Object, error: Any) -> Cause:
+    field, context, found = _path(error["loc"]), error.get("ctx") or {}, error["type"]
+    value = _value_at(obj, error["loc"])
+    if found == "extra_forbidden":
+        allowed = ", ".join(_fields_at(kind.model, error["loc"][:-1]))
+        return Cause(field, "FieldValueForbidden", f"unknown field; allowed here: {allowed}" if allowed else "unknown")
+    if found == "missing":
+        return Cause(field, "FieldValueRequired", "Required value")
+    if found in ("literal_error", "enum"):
+        allowed = context.get("expected", "").replace(" or ", ", ").replace("'", '"')
+        return Cause(field, "FieldValueNotSupported", f"Unsupported value: {_show(value)}: supported values: {allowed}")
+    if found == "value_error":
+        return _from_rule(field, value, str(context.get("error")))
+    message = _words(error)
+    reason = "FieldValueTypeInvalid" if found.endswith("_type") else "FieldValueInvalid"
+    return Cause(field, reason, f"Invalid value: {_show(value)}: {message}")
+
+
+def _from_rule(field: str, value: Any, said: str) -> Cause:
+    """A rule of ours: `child: required: ...` names a field below, anything else speaks of the value itself."""
+    child, _, rest = said.partition(": ")
+    if rest.startswith("required: "):
+        return Cause(f"{field}.{child}", "FieldValueRequired", f"Required value: {rest.removeprefix('required: ')}")
+    if isinstance(value, (dict, list)):
+        return Cause(field, "FieldValueInvalid", f"Invalid value: {said}")
+    return Cause(field, "FieldValueInvalid", f"Invalid value: {_show(value)}: {said}")
+
+
+_RANGE = {"greater_than_equal": "ge", "less_than_equal": "le"}
+_TYPES = {
+    "string_type": "must be a string",
+    "int_type": "must be an integer",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+}
+
+
+def _words(error: Any) -> str:
+    context, found = error.get("ctx") or {}, error["type"]
+    if found in _TYPES:
+        return _TYPES[found]
+    if found in _RANGE:
+        word = "at least" if found == "greater_than_equal" else "at most"
+        return f"must be {word} {context[_RANGE[found]]}"
+    if found == "string_pattern_mismatch":
+        return f"must match {context['pattern']}"
+    message = str(error["msg"])
+    return message[0].lower() + message[1:]
+
+
+def _fields_at(model: Any, loc: Sequence[str | int]) -> list[str]:
+    """The field names a model has at a path, for "allowed here"."""
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        fields = getattr(model, "model_fields", {})
+        named = next((field for name, field in fields.items() if (field.alias or name) == part), None)
+        model = _model_in(named.annotation) if named is not None else None
+    return [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
+
+
+def _model_in(annotation: Any) -> Any:
+    """The model class inside `X | None`, `list[X]` and the like."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_in(part) for part in getattr(annotation, "__args__", ()))
+    return next((model for model in found if model is not None), None)
+
+
+def _value_at(obj: Any, loc: Sequence[str | int]) -> Any:
+    for part in loc:
+        try:
+            obj = obj[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return obj
+
+
+def _show(value: Any) -> str:
+    """A value as people see it in a message, cut at 80 characters."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _invalid(field: str, value: Any, why: str) -> Cause:
+    return Cause(field, "FieldValueInvalid", f"Invalid value: {_show(value)}: {why}")
+
+
+def _fill(model: BaseModel, raw: Mapping[str, Any]) -> Object:
+    """What was written, without nulls, then the defaults that were not written."""
+    out = {key: value for key, value in raw.items() if value is not None}
+    for name, alias in _aliases(type(model)):
+        value = getattr(model, name)
+        if value is None or isinstance(value, ObjectMeta):
+            continue
+        written = out.get(alias)
+        if isinstance(value, BaseModel):
+            out[alias] = _fill(value, written or {})
+        elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
+            out[alias] = [_fill(item, part) for item, part in zip(value, written or [], strict=False)]
+        elif alias not in out:
+            out[alias] = value
+    return out
+
+
+_ALIASES: dict[type[BaseModel], tuple[tuple[str, str], ...]] = {}
+
+
+def _aliases(model: type[BaseModel]) -> tuple[tuple[str, str], ...]:
+    known = _ALIASES.get(model)
+    if known is None:
+        known = tuple((name, field.alias or name) for name, field in model.model_fields.items())
+        _ALIASES[model] = known
+    return known

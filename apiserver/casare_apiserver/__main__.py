@@ -1,0 +1,95 @@
+"""`python -m casare_apiserver`: serves plain HTTP and HTTPS from one process until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import Any
+
+import psycopg
+import uvicorn
+from pydantic import ValidationError
+
+from casare_apiserver import tls
+from casare_apiserver.app import serving
+from casare_apiserver.settings import Settings
+from casare_store import logs
+
+
+def main() -> int:
+    """Exit code 0 after a clean stop, 1 with one line that says what is wrong."""
+    logs.configure("apiserver")
+    try:
+        settings = Settings()  # type: ignore[call-arg]
+        runner = uvicorn_loop()
+        runner(_serve(settings))
+    except ValidationError as error:
+        return _fail("; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()))
+    except (ValueError, OSError) as error:
+        return _fail(str(error))
+    except psycopg.OperationalError as error:
+        return _fail(f"the database can't be used: {str(error).strip().splitlines()[0]}")
+    return 0
+
+
+def uvicorn_loop() -> Any:
+    """uvloop's runner where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run
+    return uvloop.run
+
+
+async def _serve(settings: Settings) -> None:
+    async with serving(settings) as server:
+        options: dict[str, Any] = {
+            "lifespan": "off", "log_level": "warning", "access_log": False, "server_header": False,
+            "timeout_keep_alive": 75, "timeout_graceful_shutdown": 5, "ws": "none",
+        }
+        servers = [_Listener(uvicorn.Config(server.router, host=settings.host, port=settings.port, **options))]
+        if settings.tls_port and settings.pki_dir is not None:
+            found = await asyncio.to_thread(tls.ensure, settings.pki_dir, settings.host)
+            secure = uvicorn.Config(
+                server.router, host=settings.host, port=settings.tls_port, ssl_certfile=str(found.certificate),
+                ssl_keyfile=str(found.key), **options,
+            )
+            servers.append(_Listener(secure))
+        await _run(servers, server.hub.stop)
+
+
+async def _run(servers: "list[_Listener]", on_stop: Any) -> None:
+    """All listeners until a signal comes; watches are ended first, so that no client holds the stop up."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    tasks = [asyncio.create_task(one.serve(), name=f"listener-{one.config.port}") for one in servers]
+    waiting = asyncio.create_task(stop.wait())
+    await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    await on_stop()
+    for one in servers:
+        one.should_exit = True
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    waiting.cancel()
+    if not stop.is_set():
+        raise OSError(next((str(one) for one in done if one), "a listener stopped: is its port taken?"))
+
+
+class _Listener(uvicorn.Server):
+    """A uvicorn server that leaves signals to us: there are two of them in this process."""
+
+    def capture_signals(self) -> Any:
+        import contextlib
+
+        return contextlib.nullcontext()
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""What do robots say? Their report (a sign of life and what became of attempts, in one) and their jobs' output.
+
+A report is only believed for the robot whose key sent it, and each transition only for the current attempt of a job on
+that robot; the rules are in `casare_api.decisions.lifecycle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import orjson
+from pydantic import Field, TypeAdapter, ValidationError
+
+from casare_api.decisions import lifecycle
+from casare_api.kinds import Object, dig
+from casare_api.kinds.job import JOB
+from casare_api.kinds.kind import Model, Timestamp
+from casare_api.kinds.robot import ROBOT
+from casare_api.machinery.admission import check_storable
+from casare_api.machinery.errors import ApiError
+from casare_apiserver.resources import Target, parse_json
+from casare_apiserver.watch import Hub
+from casare_apiserver.wire import Request
+from casare_store import admission, beside, reads
+from casare_store.changes import Change
+from casare_store.events import Recorder
+from casare_store.heartbeats import Heartbeats
+from casare_store.store import Store
+from casare_store.writer import Context
+
+MAX_REPORT = 3 * 1024 * 1024  # bytes
+LOG_POLL = 0.3  # seconds between looks at a job's log that is followed
+
+
+class Transition(Model):
+    """What became of one attempt."""
+
+    namespace: str
+    name: str
+    uid: str
+    attempt: int
+    phase: str
+    reason: Annotated[str, Field(max_length=100)] | None = None
+    started_time: Timestamp | None = None
+    finished_time: Timestamp | None = None
+    exit_code: int | None = None
+    message: Annotated[str, Field(max_length=8192)] | None = None
+    outputs: dict[str, Any] | None = None
+    progress: dict[str, Any] | None = None
+
+
+class Report(Model):
+    agent: dict[str, Any] | None = None
+    telemetry: dict[str, Any] | None = None
+    jobs: list[Transition] = []
+
+
+_REPORT = TypeAdapter(Report)
+
+
+@dataclass(slots=True)
+class Agents:
+    """The routes of robots; `robots` is a cache of Robot objects, fed by the log."""
+
+    store: Store
+    hub: Hub
+    heartbeats: Heartbeats
+    events: Recorder
+    _robots: dict[tuple[str, str], Object] = field(default_factory=dict)
+
+    def start(self) -> None:
+        self.hub.listeners.append(self._see)
+
+    async def report(self, request: Request, target: Target) -> None:
+        body = _parse(await request.body(MAX_REPORT))
+        robot = await self.robot(target.namespace or "", target.name or "")
+        uid = robot["metadata"]["uid"]
+        telemetry = orjson.dumps(body.telemetry).decode() if body.telemetry is not None else None
+        vouched = self.heartbeats.beat(uid, telemetry)
+        await self._note_agent(robot, body.agent)
+        results = await asyncio.gather(*(self._transition(uid, said) for said in body.jobs))
+        if not vouched and not body.jobs:
+            raise ApiError(503, "ServiceUnavailable", "heartbeats can't be written right now: try again in a second",
+                           {"retryAfterSeconds": 1})
+        spec = robot.get("spec") or {}
+        answer = {"intervalSeconds": self.heartbeats.interval, "desiredState": spec.get("desiredState", "Active"),
+                  "jobs": results}
+        answer |= {key: spec[key] for key in ("drain", "restartRequestedAt") if key in spec}
+        await request.object(200, answer)
+
+    async def robot(self, namespace: str, name: str) -> Object:
+        """The Robot, from the cache or the store. Raises ApiError 404 when it was deleted."""
+        known = self._robots.get((namespace, name))
+        if known is not None:
+            return known
+        text = await reads.get(self.store.pool, ROBOT, namespace, name)
+        if text is None:
+            raise ApiError.not_found(ROBOT, name)
+        robot: Object = orjson.loads(text)
+        return self._robots.setdefault((namespace, name), robot)
+
+    def _see(self, change: Change) -> None:
+        if change.kind != "Robot":
+            return
+        if change.type == "DELETED":
+            self._robots.pop((change.namespace, change.name), None)
+        elif (change.namespace, change.name) in self._robots:
+            self._robots[change.namespace, change.name] = orjson.loads(change.object)
+
+    async def _note_agent(self, robot: Object, agent: Object | None) -> None:
+        if agent is None or dig(robot, "status", "agent") == agent:
+            return
+
+        def mutate(current: Object, context: Context) -> Object:
+            status = current.get("status") or {}
+            return current if status.get("agent") == agent else {**current, "status": {**status, "agent": agent}}
+
+        await self.store.writer.write(admission.system(ROBOT, robot, mutate))
+
+    async def _transition(self, robot_uid: str, said: Transition) -> Object:
+        """Records one transition; its outcome as the agent reads it."""
+        report = said.model_dump(by_alias=True, exclude_none=True)
+        told: list[tuple[Object, Object]] = []
+
+        def mutate(current: Object, context: Context) -> Object:
+            if current["metadata"]["uid"] != said.uid:
+                raise ApiError.not_found(JOB, said.name)
+            new = lifecycle.report(current, robot_uid, report, context.now)
+            told.append((current, new))
+            return new
+
+        stand_in = {"metadata": {"namespace": said.namespace, "name": said.name}}
+        try:
+            found = await self.store.writer.write(admission.system(JOB, stand_in, mutate))
+            if found is None:
+                raise ApiError.not_found(JOB, said.name)
+        except ApiError as error:
+            return {"uid": said.uid, "attempt": said.attempt, "code": error.status, "message": error.message}
+        self._tell(*told[-1])
+        return {"uid": said.uid, "attempt": said.attempt, "code": 200, "message": ""}
+
+    def _tell(self, old: Object, new: Object) -> None:
+        before, after = lifecycle.phase(old), lifecycle.phase(new)
+        if before is after:
+            return
+        robot, attempt = dig(old, "status", "robotName"), dig(old, "status", "attempt")
+        words = {"Running": ("Started", f"attempt {attempt} started on {robot}"),
+                 "Queued": ("Requeued", f"attempt {attempt} on {robot} ended; waiting for another")}
+        reason, message = words.get(after.value, (after.value, str(dig(new, "status", "message") or "")))
+        warning = after.value in ("Failed", "Queued")
+        self.events.tell(new, reason, message or f"attempt {attempt} on {robot}", "Warning" if warning else "Normal")
+
+    # -- logs ------------------------------------------------------------------------------------------------
+
+    async def add_log(self, request: Request, target: Target) -> None:
+        uid, attempt, seq = _chunk_address(request)
+        data = await request.body(beside.MAX_LOG_CHUNK)
+        job = await self._job(target)
+        if job["metadata"]["uid"] != uid:
+            raise ApiError.not_found(JOB, target.name or "")
+        if request.identity.role == "robot" and not await self._has_attempt(request, job, attempt):
+            raise ApiError.conflict(JOB, target.name or "", f"attempt {attempt} is not this robot's")
+        await beside.add_log(self.store.pool, uid, attempt, seq, data.decode("utf-8", "replace"))
+        await request.answer(204, b"")
+
+    async def _has_attempt(self, request: Request, job: Object, attempt: int) -> bool:
+        """Whether the caller's robot runs or ran this attempt."""
+        who = request.identity
+        robot = await self.robot(who.namespace or "", who.robot_name or "")
+        uid, status = robot["metadata"]["uid"], job.get("status") or {}
+        if status.get("robotUID") == uid and status.get("attempt") == attempt:
+            return True
+        past = status.get("attempts") or []
+        return any(one.get("number") == attempt and one.get("robotUID") == uid for one in past)
+
+    async def read_log(self, request: Request, target: Target) -> None:
+        """A job's output as text; with follow=true until the job ends."""
+        job = await self._job(target)
+        wanted = request.query.get("attempt")
+        if wanted is not None and not (wanted.isascii() and wanted.isdigit() and len(wanted) < 9):
+            raise ApiError.bad_request(f'attempt: Invalid value: "{wanted[:40]}": must be a whole number')
+        is_followed = request.query.get("follow") in ("true", "1")
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-cache"),
+                   (b"x-content-type-options", b"nosniff")]
+        await request.send({"type": "http.response.start", "status": 200, "headers": headers})
+        gone = asyncio.create_task(_gone(request))
+        try:
+            async for text in self._log(job, target, int(wanted) if wanted else None, is_followed):
+                if gone.done():
+                    return
+                await request.send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+            await request.send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            gone.cancel()
+
+    async def _log(self, job: Object, target: Target, wanted: int | None, follow: bool) -> AsyncIterator[str]:
+        """Chunks in order; following, from attempt to attempt until the job is final and nothing more came.
+
+        Without `wanted`, following goes on with the next attempt; otherwise the last attempt is shown.
+        """
+        uid = job["metadata"]["uid"]
+        number = wanted or max(1, int(dig(job, "status", "attempt") or 1))
+        after, quiet = -1, 0
+        while True:
+            chunks = await beside.read_log(self.store.pool, uid, number, after)
+            for seq, text in chunks:
+                after = seq
+                yield text
+            if chunks:
+                quiet = 0
+                continue
+            if not follow:
+                return
+            try:
+                job = await self._job(target)
+            except ApiError:
+                return
+            is_over = lifecycle.is_final(job) or (wanted is not None and dig(job, "status", "attempt") != number)
+            current = int(dig(job, "status", "attempt") or 0)
+            if wanted is None and current > number:
+                number, after, quiet = current, -1, 0
+                yield f"--- attempt {number} ---\n"
+                continue
+            quiet += 1 if is_over else 0
+            if quiet > 1:
+                return
+            await asyncio.sleep(LOG_POLL if not is_over else 0.05)
+            yield ""
+
+    async def _job(self, target: Target) -> Object:
+        text = await reads.get(self.store.pool, JOB, target.namespace or "", target.name or "")
+        if text is None:
+            raise ApiError.not_found(JOB, target.name or "")
+        job: Object = orjson.loads(text)
+        return job
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _parse(body: bytes) -> Report:
+    said = parse_json(body)
+    check_storable(said)
+    try:
+        return _REPORT.validate_python(said)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        raise ApiError(422, "Invalid", f"the report is wrong at {path or 'its top'}: {first['msg']}") from error
+
+
+def _chunk_address(request: Request) -> tuple[str, int, int]:
+    query = request.query
+    numbers = [query.get("attempt", ""), query.get("seq", "")]
+    if not query.get("uid") or not all(text.isascii() and text.isdigit() and len(text) < 9 for text in numbers):
+        raise ApiError.bad_request("a log chunk needs ?uid=UID&attempt=NUMBER&seq=NUMBER")
+    return query["uid"], int(numbers[0]), int(numbers[1])

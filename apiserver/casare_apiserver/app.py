@@ -1,0 +1,118 @@
+"""What is the application? FastAPI for the documents and probes, the resource routes in front of it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from casare_apiserver import metrics
+from casare_apiserver.agents import Agents
+from casare_apiserver.auth import Keys, digest
+from casare_apiserver.documents import describe
+from casare_apiserver.files import Files
+from casare_apiserver.resources import Resources
+from casare_apiserver.routes import Router
+from casare_apiserver.settings import Settings
+from casare_apiserver.watch import Hub
+from casare_store.events import Recorder
+from casare_store.heartbeats import Heartbeats
+from casare_store.store import Store
+
+
+@dataclass(slots=True)
+class Server:
+    """Everything that runs in one API server process."""
+
+    store: Store
+    hub: Hub
+    heartbeats: Heartbeats
+    events: Recorder
+    router: Router
+
+
+def release() -> str:
+    try:
+        return version("casare-fleet")
+    except PackageNotFoundError:
+        return "0.0.0"
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Server]:
+    """A server that is ready to answer; ends watches, writes and heartbeats in order when left.
+
+    Raises psycopg.OperationalError when the database can't be reached, ValueError when there is no admin key.
+    """
+    admin_hash = digest(settings.admin())
+    store = await Store.open(settings.database_url)
+    hub = Hub(settings.database_url)
+    heartbeats = Heartbeats(store.pool)
+    events = Recorder(store.writer, "apiserver")
+    agents = Agents(store, hub, heartbeats, events)
+    keys = Keys(store, hub, admin_hash, lambda uid: _cut(hub, uid))
+    ready = False
+    router = Router(build(lambda: ready), Resources(store, hub), agents, Files(store), keys, lambda: ready)
+    try:
+        await hub.start()
+        agents.start()
+        await keys.start()
+        heartbeats.start()
+        events.start()
+        ready = True
+        _settle_memory()
+        yield Server(store, hub, heartbeats, events, router)
+    finally:
+        ready = False
+        await hub.stop()
+        await heartbeats.stop()
+        await events.stop()
+        await store.close()
+
+
+def _cut(hub: Hub, key_uid: str) -> None:
+    """Ends every open watch of a key that is no longer good."""
+    for watcher in hub.watchers():
+        if watcher.key_uid == key_uid:
+            watcher.end()
+
+
+def _settle_memory() -> None:
+    """What was imported stays: the collector need not look at it again, and runs seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def build(is_ready) -> FastAPI:  # type: ignore[no-untyped-def]
+    """The FastAPI part: probes, metrics, version and the documents of both doors."""
+    app = FastAPI(
+        title="Casare Fleet", version=release(), description="A control plane for fleets of automation robots.",
+    )
+
+    @app.get("/healthz", response_class=PlainTextResponse, tags=["probes"], summary="Is the process alive?")
+    @app.get("/livez", response_class=PlainTextResponse, include_in_schema=False)
+    async def healthz() -> str:
+        return "ok"
+
+    @app.get("/readyz", response_class=PlainTextResponse, tags=["probes"], summary="Can it serve?")
+    async def readyz(response: Response) -> str:
+        response.status_code = 200 if is_ready() else 503
+        return "ok" if is_ready() else "starting"
+
+    @app.get("/metrics", tags=["probes"], summary="Prometheus metrics")
+    async def prometheus() -> Response:
+        return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/version", tags=["probes"], summary="Which release is this?")
+    async def show_version() -> dict[str, str]:
+        return {"major": "1", "minor": "35", "gitVersion": f"v1.35.0+casare-{release()}", "release": release()}
+
+    describe(app)
+    return app

@@ -1,0 +1,130 @@
+"""Who is calling? Keys from ApiKey resources, held by their SHA-256, and the admin key; no database trip on the way.
+
+The cache is fed by the change log. A key that it does not know is looked for once more after the cache has caught up
+with the log, so that a key works as soon as its creation was answered. A cache that has not heard of the log for some
+seconds is not trusted any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import orjson
+
+from casare_api.decisions.access import Identity
+from casare_api.kinds import Object, dig
+from casare_api.kinds.apikey import APIKEY
+from casare_api.machinery import times
+from casare_api.machinery.errors import ApiError
+from casare_apiserver.watch import Hub
+from casare_apiserver.wire import Scope, header
+from casare_store import reads
+from casare_store.changes import Change
+from casare_store.store import Store
+
+TRUSTED = 10.0  # seconds without a look at the log after which the cache is not believed
+ADMIN = Identity("admin", "admin")
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    identity: Identity
+    expires: datetime | None
+
+
+def digest(key: str) -> str:
+    """How a key is kept: `sha256:` and the hex of its SHA-256."""
+    return "sha256:" + hashlib.sha256(key.encode()).hexdigest()
+
+
+@dataclass(slots=True)
+class Keys:
+    """The keys that are good now. `on_cut` is called with the uid of every key that stops being good."""
+
+    store: Store
+    hub: Hub
+    admin_hash: str
+    on_cut: Callable[[str], None]
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _by_hash: dict[str, _Known] = field(default_factory=dict)
+    _hash_of: dict[str, str] = field(default_factory=dict)  # key's uid -> hash
+    _looking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+
+    async def start(self) -> None:
+        """Reads all keys, then follows the log."""
+        page = await reads.read(self.store.pool, reads.Query(APIKEY))
+        self.hub.listeners.append(self._see)
+        for obj in orjson.loads(b"[" + b",".join(page.chunks) + b"]"):
+            self._learn(obj)
+
+    async def identify(self, scope: Scope) -> Identity:
+        """The caller of a request. Raises ApiError 401."""
+        key = presented(scope)
+        if not key:
+            raise ApiError.unauthorized()
+        found = self._find(digest(key))
+        if found is None:
+            await self._catch_up()
+            found = self._find(digest(key))
+        if found is None:
+            raise ApiError.unauthorized()
+        return found
+
+    def _find(self, hashed: str) -> Identity | None:
+        if hmac.compare_digest(hashed, self.admin_hash):
+            return ADMIN
+        if asyncio.get_running_loop().time() - self.hub.alive_at > TRUSTED:
+            raise ApiError(503, "ServiceUnavailable", "the server has lost its change log: try again in a moment",
+                           {"retryAfterSeconds": 1})
+        known = self._by_hash.get(hashed)
+        if known is None or (known.expires is not None and known.expires <= self.now()):
+            return None
+        return known.identity
+
+    async def _catch_up(self) -> None:
+        async with self._looking:
+            head = await self.store.head()
+            if head.rv > self.hub.rv:
+                try:
+                    await self.hub.reached(head.rv)
+                except TimeoutError:
+                    return
+
+    def _see(self, change: Change) -> None:
+        if change.kind != "ApiKey":
+            return
+        if change.type == "DELETED":
+            self._forget(change.uid)
+        else:
+            self._learn(orjson.loads(change.object))
+
+    def _learn(self, key: Object) -> None:
+        uid, hashed = key["metadata"]["uid"], dig(key, "spec", "hash")
+        if self._hash_of.get(uid) != hashed or dig(key, "spec", "revoked"):
+            self._forget(uid)
+        if not hashed or dig(key, "spec", "revoked") or key["metadata"].get("deletionTimestamp"):
+            return
+        spec, meta = key["spec"], key["metadata"]
+        identity = Identity(meta["name"], spec["role"], meta["namespace"], spec.get("robotName"), uid)
+        expires = spec.get("expiresAt")
+        self._by_hash[hashed] = _Known(identity, times.from_text(expires) if expires else None)
+        self._hash_of[uid] = hashed
+
+    def _forget(self, uid: str) -> None:
+        hashed = self._hash_of.pop(uid, None)
+        if hashed is not None:
+            self._by_hash.pop(hashed, None)
+            self.on_cut(uid)
+
+
+def presented(scope: Scope) -> str:
+    """The key of a request: a Bearer token, else X-Api-Key; "" where there is none."""
+    bearer = header(scope, b"authorization")
+    if bearer[:7].lower() == "bearer ":
+        return bearer[7:].strip()
+    return header(scope, b"x-api-key").strip()

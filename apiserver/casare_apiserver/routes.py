@@ -1,0 +1,235 @@
+"""Which handler serves a path? The resource API's paths, derived from the kinds; everything else goes to FastAPI.
+
+One place authenticates, one place authorizes, one place turns errors into answers: no route can forget to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import perf_counter
+from urllib.parse import unquote
+
+import psycopg
+import psycopg_pool
+import structlog
+
+from casare_api.decisions.access import Attempted, Identity, Verb, allowed
+from casare_api.kinds import GROUP, KINDS, Kind
+from casare_api.kinds.job import JOB
+from casare_api.machinery.errors import ApiError
+from casare_api.machinery.selectors import FieldSelector
+from casare_apiserver import metrics, wire
+from casare_apiserver.agents import Agents
+from casare_apiserver.auth import Keys
+from casare_apiserver.files import Files
+from casare_apiserver.resources import Resources, Target
+from casare_apiserver.wire import Receive, Request, Scope, Send
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Handler = Callable[[Request, Target], Awaitable[None]]
+log = structlog.get_logger(__name__)
+
+_ROOTS = {f"/apis/{GROUP}/v1/": GROUP, "/api/v1/": ""}
+_BY_PLURAL = {(kind.group, kind.plural): kind for kind in KINDS.values()}
+_VERBS: dict[str, Verb] = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch",
+                           "DELETE": "delete"}
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A path of the resource API in its parts."""
+
+    group: str
+    namespace: str | None
+    plural: str
+    name: str | None = None
+    subresource: str | None = None
+    rest: str | None = None
+
+
+def parse(path: str) -> Path | None:
+    """The parts of a resource path, None for any other path."""
+    root = next((root for root in _ROOTS if path.startswith(root)), None)
+    if root is None:
+        return None
+    parts = [unquote(part) for part in path[len(root):].split("/") if part]
+    group, namespace = _ROOTS[root], None
+    if len(parts) > 2 and parts[0] == "namespaces":
+        namespace, parts = parts[1], parts[2:]
+    if not parts or len(parts) > 4:
+        return None
+    plural, name, subresource, rest = (*parts, None, None, None)[:4]
+    assert plural is not None
+    known = (group, plural) in _BY_PLURAL or (group == GROUP and plural == "blobs")
+    return Path(group, namespace, plural, name, subresource, rest) if known else None
+
+
+@dataclass(slots=True)
+class Router:
+    """The outermost application: resource paths here, the others to `other` (FastAPI)."""
+
+    other: App
+    resources: Resources
+    agents: Agents
+    files: Files
+    keys: Keys
+    is_ready: Callable[[], bool]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = parse(scope["path"]) if scope["type"] == "http" else None
+        if path is None:
+            await self.other(scope, receive, send)
+            return
+        begun, sent = perf_counter(), _Sent(send)
+        try:
+            await self._serve(path, scope, receive, sent)
+        except ApiError as error:
+            await sent.refuse(error)
+        except (psycopg.OperationalError, psycopg_pool.PoolTimeout) as error:
+            log.warning("the database can't be used", why=str(error).split("\n")[0])
+            await sent.refuse(ApiError(503, "ServiceUnavailable", "the database can't be reached: try again in a moment",
+                                       {"retryAfterSeconds": 1}))
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("a request failed", method=scope["method"], path=scope["path"])
+            await sent.refuse(ApiError(500, "InternalError", "the server failed on this request; it is in its log"))
+        finally:
+            metrics.request(scope["method"], path.plural, sent.status, perf_counter() - begun)
+
+    async def _serve(self, path: Path, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self.is_ready():
+            raise ApiError(503, "ServiceUnavailable", "the server is starting: try again in a moment",
+                           {"retryAfterSeconds": 1})
+        identity = await self.keys.identify(scope)
+        request = Request(scope["method"], scope["path"], scope, receive, send, wire.parse_query(scope), identity)
+        if path.plural == "blobs":
+            await self._blob(request, path)
+            return
+        kind = _BY_PLURAL[path.group, path.plural]
+        target = Target(kind, path.namespace, path.name, path.subresource)
+        verb = _verb(request, target)
+        _authorize(identity, Attempted(verb, path.plural, path.subresource, path.namespace, path.name), kind)
+        if identity.role == "robot" and kind is JOB and path.subresource is None:
+            await self._own_jobs_only(request, target, verb)
+        await self._handler(request, target, path, verb)(request, target)
+
+    def _handler(self, request: Request, target: Target, path: Path, verb: Verb) -> Handler:
+        """The handler of a target and verb. Raises ApiError 404, 405."""
+        special = self._special(target, path, verb)
+        if special is not None:
+            return special
+        if path.subresource not in (None, "status") or path.rest is not None:
+            raise ApiError(404, "NotFound", f"there is no {path.plural}/{path.subresource}: the server could not find "
+                                            "the requested resource")
+        if target.kind.namespaced and target.namespace is None and verb not in ("list", "watch"):
+            raise _not_allowed(verb, target.kind)
+        found: dict[Verb, Handler] = {
+            "get": self.resources.get, "list": self.resources.list, "watch": self.resources.watch,
+            "create": self.resources.create, "update": self.resources.replace, "patch": self.resources.patch,
+            "delete": self.resources.delete, "deletecollection": self.resources.delete_collection,
+        }
+        if path.subresource == "status" and verb not in ("get", "update", "patch"):
+            raise _not_allowed(verb, target.kind)
+        if (verb == "create") == (path.name is not None) and verb in ("create", "update", "patch"):
+            raise _not_allowed(verb, target.kind)
+        return found[verb]
+
+    def _special(self, target: Target, path: Path, verb: Verb) -> Handler | None:
+        """Subresources of single kinds."""
+        named: dict[tuple[str, str | None, Verb], Handler] = {
+            ("robots", "report", "create"): self.agents.report,
+            ("jobs", "log", "create"): self.agents.add_log,
+            ("jobs", "log", "get"): self.agents.read_log,
+            ("apikeys", "token", "create"): self.files.token,
+        }
+        if (path.plural, path.subresource, verb) == ("workflows", "revisions", "get") and path.rest:
+            revision = path.rest
+            return lambda request, target: self.files.revision(request, target, revision)
+        return named.get((path.plural, path.subresource, verb)) if path.rest is None else None
+
+    async def _blob(self, request: Request, path: Path) -> None:
+        verb: Verb = "create" if request.method == "PUT" else "get"
+        if request.method not in ("GET", "HEAD", "PUT") or path.namespace is None or path.name is None:
+            raise ApiError(405, "MethodNotAllowed", "files are read and written one by one: GET, HEAD or PUT "
+                                                    ".../namespaces/NAMESPACE/blobs/SHA256")
+        if not allowed(request.identity, Attempted(verb, "blobs", None, path.namespace, path.name)):
+            raise _forbidden(request.identity, verb, "blobs", GROUP, path.namespace)
+        await self.files.blob(request, path.namespace, path.name)
+
+    async def _own_jobs_only(self, request: Request, target: Target, verb: Verb) -> None:
+        """A robot's key sees the jobs of its robot and no others."""
+        who = request.identity
+        robot = await self.agents.robot(who.namespace or "", who.robot_name or "")
+        uid = robot["metadata"]["uid"]
+        if verb == "get":
+            job = await self.agents._job(target)
+            is_own = (job.get("status") or {}).get("robotUID") == uid
+        else:
+            selector = FieldSelector.parse(request.query.get("fieldSelector", ""), JOB.selectable)
+            is_own = any(
+                term.field == "status.robotUID" and term.operator != "!=" and term.value == uid
+                for term in selector.terms
+            )
+        if not is_own:
+            raise ApiError(403, "Forbidden", f'jobs.{GROUP} is forbidden: robot "{who.robot_name}" can see only its own '
+                                             f"jobs: select them with fieldSelector=status.robotUID={uid}")
+
+
+class _Sent:
+    """`send` that knows whether an answer has begun: an error after that can only end the connection."""
+
+    __slots__ = ("_send", "status")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+
+    async def __call__(self, message: wire.Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+    async def refuse(self, error: ApiError) -> None:
+        if not self.status:
+            await wire.refuse(self, error)
+
+
+def _verb(request: Request, target: Target) -> Verb:
+    verb = _VERBS.get(request.method)
+    if verb is None:
+        raise ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+    is_watch = request.query.get("watch") in ("true", "1")
+    if verb == "get" and is_watch and target.subresource is None:
+        return "watch"
+    if target.name is None:
+        return {"get": "list", "delete": "deletecollection"}.get(verb, verb)  # type: ignore[return-value]
+    return verb
+
+
+def _authorize(identity: Identity, what: Attempted, kind: Kind) -> None:
+    if not allowed(identity, what):
+        raise _forbidden(identity, what.verb, what.resource, kind.group, what.namespace, what.name, what.subresource)
+
+
+def _forbidden(
+    identity: Identity, verb: Verb, resource: str, group: str, namespace: str | None, name: str | None = None,
+    subresource: str | None = None,
+) -> ApiError:
+    """The message of the real API server, which people know."""
+    full = f"{resource}.{group}" if group else resource
+    named = f' "{name}"' if name else ""
+    what = f"{resource}/{subresource}" if subresource else resource
+    where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+    message = (
+        f'{full}{named} is forbidden: User "{identity.name}" cannot {verb} resource "{what}" in API group "{group}" {where}'
+    )
+    details = {"group": group, "kind": resource} | ({"name": name} if name else {})
+    return ApiError(403, "Forbidden", message, details)
+
+
+def _not_allowed(verb: Verb, kind: Kind) -> ApiError:
+    full = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
+    return ApiError(405, "MethodNotAllowed", f'{verb} is not supported on resources of kind "{full}"')

@@ -1,0 +1,36 @@
+"""Which settings does the API server have, and why?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read from the environment; each has a default that is right for one computer."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    database_url: str = Field(validation_alias="DATABASE_URL", description="libpq URI of the Postgres to use.")
+    host: str = Field("127.0.0.1", validation_alias="CASARE_HOST", description="Address to listen on.")
+    port: int = Field(8000, validation_alias="CASARE_PORT", description="Port of plain HTTP.")
+    tls_port: int = Field(8443, validation_alias="CASARE_TLS_PORT", description="Port of HTTPS; 0 turns it off.")
+    pki_dir: Path | None = Field(
+        None, validation_alias="CASARE_PKI_DIR", description="Where the certificate authority is kept; made if missing."
+    )
+    admin_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("ORCHESTRATOR_ADMIN_API_KEY", "API_SECRET"), description="The admin key."
+    )
+    admin_key_file: Path | None = Field(
+        None, validation_alias="CASARE_ADMIN_KEY_FILE", description="A file with the admin key, where it is not set."
+    )
+
+    def admin(self) -> str:
+        """The admin key. Raises ValueError in one line where there is none."""
+        if self.admin_key is not None and self.admin_key.get_secret_value():
+            return self.admin_key.get_secret_value()
+        if self.admin_key_file is not None and self.admin_key_file.exists():
+            return self.admin_key_file.read_text().strip()
+        raise ValueError("there is no admin key: set ORCHESTRATOR_ADMIN_API_KEY or CASARE_ADMIN_KEY_FILE")

@@ -1,0 +1,88 @@
+"""`casare run`: submit a job of a workflow, and look on if wanted."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from casare_cli import options, session
+
+if TYPE_CHECKING:
+    from casare_api.kinds import Object
+    from casare_client import Client
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("run")(run)
+
+
+def run(
+    context: typer.Context,
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="The workflow's name.")],
+    words: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", metavar="KEY=VALUE", help="A parameter of the workflow.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show its log, and exit as the job does.")] = False,
+    priority: Annotated[
+        int | None, typer.Option(metavar="N", min=0, max=20, help="0 runs first, 20 last; else the workflow's.")
+    ] = None,
+    namespace: options.Namespace = None,
+) -> int:
+    """Submit a job of a workflow. Prints job/NAME; with --follow, its log."""
+    from casare_cli import parameters, targets
+
+    name = targets.one(workflow, "Workflow")
+    with session.of(context).client(namespace) as client:
+        schema = _workflow(client, name)["spec"].get("parameters")
+        job = client.create(_job(client, name, parameters.parse(words or (), schema), priority))
+        if not follow:
+            print(f"job/{job['metadata']['name']}")
+            return 0
+        return _follow(client, job)
+
+
+def _workflow(client: Client, name: str) -> Object:
+    from casare_api.machinery.errors import ApiError
+    from casare_cli.failures import Failure
+
+    try:
+        return client.get("Workflow", name)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+    known = [obj["metadata"]["name"] for obj in client.list("Workflow", limit=20)["items"]]
+    raise Failure(
+        f'there is no workflow "{name}" in {client.config.namespace}; there are: {", ".join(known) or "none"}'
+    )
+
+
+def _job(client: Client, workflow: str, parameters: Object, priority: int | None) -> Object:
+    spec: Object = {"workflowRef": {"name": workflow}}
+    if parameters:
+        spec["parameters"] = parameters
+    if priority is not None:
+        spec["priority"] = priority
+    return {
+        "apiVersion": "fleet.casare.net/v1",
+        "kind": "Job",
+        "metadata": {"generateName": f"{workflow}-", "namespace": client.config.namespace},
+        "spec": spec,
+    }
+
+
+def _follow(client: Client, job: Object) -> int:
+    from casare_cli import following
+
+    name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+    try:
+        ended = following.follow(client, namespace, name, lambda line: print(line, file=sys.stderr, flush=True))
+    except KeyboardInterrupt:
+        print(
+            f"job/{name} goes on: 'casare logs job/{name} -f' shows it, 'casare cancel job/{name}' ends it",
+            file=sys.stderr,
+        )
+        return 130
+    return following.exit_code(ended)

@@ -1,0 +1,98 @@
+"""Which keys are used on this computer, and where do they lie?
+
+The admin key is the person's own where the environment has one, else it is made once. Each local robot has its own
+key, made once and kept in its settings file; the server learns only the hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from casare_cli.failures import Failure
+from casare_cli.up import data_dir
+from casare_cli.up.data_dir import DataDir
+from casare_cli.up.settings import Settings
+
+PREFIX = "crpa_"
+MARK = "casare.net"  # the extension by which our client knows a context of ours
+_OWN = ("ORCHESTRATOR_ADMIN_API_KEY", "API_SECRET")
+_API_KEY = re.compile(r'^(\s*apiKey:\s*)"?([^"\s]+)"?\s*$', re.MULTILINE)
+_URL = re.compile(r'^(\s*url:\s*)"?([^"\s]+)"?\s*$', re.MULTILINE)
+
+
+def admin_key(data: DataDir, environ: Mapping[str, str] = os.environ) -> str:
+    """The admin key, which afterwards stands in `admin.key`. Raises Failure for one that can't be sent."""
+    own = next((environ[name].strip() for name in _OWN if environ.get(name, "").strip()), "")
+    if any(not "!" <= char <= "~" for char in own):
+        raise Failure("the admin key in the environment holds characters that no key can have (spaces, not ASCII)")
+    key = own or _kept(data.admin_key) or PREFIX + secrets.token_urlsafe(32)
+    data_dir.write(data.admin_key, f"{key}\n")
+    return key
+
+
+def robot_key(data: DataDir, name: str, url: str) -> str:
+    """The key of a local robot, which afterwards stands in its settings file. What a person added there is kept."""
+    file = data.agent(name)
+    text = _kept(file)
+    found = _API_KEY.search(text)
+    if found is None or not _URL.search(text):
+        key = PREFIX + secrets.token_urlsafe(32)
+        data_dir.write(file, _robot_settings(name, url, key))
+        return key
+    written = _URL.sub(lambda match: f"{match[1]}{json.dumps(url)}", text, count=1)
+    if written != text:
+        data_dir.write(file, written)
+    file.chmod(0o600)
+    return found[2]
+
+
+def digest(key: str) -> str:
+    """What an ApiKey holds instead of the key."""
+    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def write_kubeconfig(data: DataDir, settings: Settings, key: str) -> None:
+    """For kubectl and our own command: the context `casare`. JSON is YAML, too."""
+    cluster: dict[str, Any] = {
+        "server": settings.tls or settings.api,
+        "extensions": [{"name": MARK, "extension": {"api": settings.api, "dataDir": str(data.path)}}],
+    }
+    if settings.tls:
+        cluster["certificate-authority-data"] = base64.b64encode(data.ca.read_bytes()).decode()
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "casare", "cluster": cluster}],
+        "users": [{"name": "casare-admin", "user": {"token": key}}],
+        "contexts": [
+            {"name": "casare", "context": {"cluster": "casare", "user": "casare-admin", "namespace": "default"}}
+        ],
+        "current-context": "casare",
+    }
+    data_dir.write(data.kubeconfig, json.dumps(config, indent=2) + "\n")
+
+
+def _robot_settings(name: str, url: str, key: str) -> str:
+    return (
+        f"# Made by 'casare up'. Add settings of your own, such as tags; they are kept.\n"
+        f"orchestrator:\n  url: {json.dumps(url)}\n  apiKey: {json.dumps(key)}\n"
+        f"robot:\n  id: {name}\n  name: {name}\n"
+        f"agent:\n  directory: ../agent\n"
+    )
+
+
+def _kept(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise Failure(f"cannot read {file}: {error.strerror}") from None

@@ -1,0 +1,189 @@
+"""Which HTTP request asks for what? Pure: every function returns a Request value, nothing is sent.
+
+Paths come from the kinds; names are percent-encoded, so that no name reaches another path. Writes of people ask for
+strict field validation: a misspelt field is an error, not silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import quote
+
+import orjson
+
+from casare_api.kinds import GROUP, KINDS, Kind, Object, find
+from casare_api.machinery.errors import ApiError
+
+JSON = "application/json"
+PatchType = Literal["merge", "json"]
+_PATCH_TYPES = {"merge": "application/merge-patch+json", "json": "application/json-patch+json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, relative to the server's URL; `content` is left out of the repr, it may hold a secret."""
+
+    method: str
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = field(default=None, repr=False)
+    content_type: str = JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which objects of a kind: one namespace or (None) all, by labels and fields."""
+
+    kind: Kind
+    namespace: str | None = None
+    labels: str = ""
+    fields: str = ""
+
+    def params(self) -> dict[str, str]:
+        """The query parameters that select."""
+        wanted = {"labelSelector": self.labels, "fieldSelector": self.fields}
+        return {name: value for name, value in wanted.items() if value}
+
+
+def kind_of(kind: Kind | str) -> Kind:
+    """The kind itself, by value or by any of its names. Raises ApiError 404 for an unknown one."""
+    return kind if isinstance(kind, Kind) else KINDS.get(kind) or find(kind)
+
+
+def path(kind: Kind, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
+    """The kind's path with its parts percent-encoded."""
+    return kind.path(_part(namespace), _part(name), subresource)
+
+
+def get(kind: Kind, namespace: str | None, name: str) -> Request:
+    """Reads one object."""
+    return Request("GET", path(kind, namespace, name))
+
+
+def list_(selection: Selection, limit: int | None = None, proceed: str = "") -> Request:
+    """Lists a page: at most `limit` objects, going on where the token `proceed` says."""
+    params = selection.params()
+    if limit is not None:
+        params["limit"] = str(limit)
+    if proceed:
+        params["continue"] = proceed
+    return Request("GET", path(selection.kind, selection.namespace), params)
+
+
+def watch(selection: Selection, resource_version: str, timeout_seconds: int | None = None) -> Request:
+    """Watches what changes after a resourceVersion."""
+    params = {"watch": "true", "allowWatchBookmarks": "true", **selection.params()}
+    if resource_version:
+        params["resourceVersion"] = resource_version
+    if timeout_seconds is not None:
+        params["timeoutSeconds"] = str(timeout_seconds)
+    return Request("GET", path(selection.kind, selection.namespace), params)
+
+
+def create(kind: Kind, namespace: str | None, obj: Object, dry_run: bool = False) -> Request:
+    """Creates an object from a whole one."""
+    return Request("POST", path(kind, namespace), _write_params(dry_run), _json(obj))
+
+
+def replace(kind: Kind, namespace: str | None, name: str, obj: Object) -> Request:
+    """Replaces an object; its resourceVersion, where it has one, must still be the stored one."""
+    return Request("PUT", path(kind, namespace, name), _write_params(False), _json(obj))
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A change of some fields: a merge patch (an object) or a JSON patch (a list of operations)."""
+
+    body: Any
+    type: PatchType = "merge"
+    subresource: str | None = None
+    dry_run: bool = False
+
+
+def patch(kind: Kind, namespace: str | None, name: str, change: Patch) -> Request:
+    """Changes some fields of an object."""
+    return Request(
+        "PATCH",
+        path(kind, namespace, name, change.subresource),
+        _write_params(change.dry_run),
+        _json(change.body),
+        _PATCH_TYPES[change.type],
+    )
+
+
+def delete(kind: Kind, namespace: str | None, name: str, uid: str | None = None) -> Request:
+    """Deletes an object, with a uid only that very one."""
+    options: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+    if uid is not None:
+        options["preconditions"] = {"uid": uid}
+    return Request("DELETE", path(kind, namespace, name), content=_json(options))
+
+
+def report(namespace: str, robot: str, body: Object) -> Request:
+    """An agent's heartbeat and its jobs' transitions."""
+    return Request("POST", path(KINDS["Robot"], namespace, robot, "report"), content=_json(body))
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """A numbered piece of an attempt's log; sending it twice is harmless."""
+
+    uid: str
+    attempt: int
+    seq: int
+    text: str
+
+
+def send_log(namespace: str, job: str, chunk: LogChunk) -> Request:
+    """Appends a chunk to a job's log."""
+    params = {"uid": chunk.uid, "attempt": str(chunk.attempt), "seq": str(chunk.seq)}
+    content = chunk.text.encode("utf-8", errors="replace")
+    return Request("POST", path(KINDS["Job"], namespace, job, "log"), params, content, "text/plain; charset=utf-8")
+
+
+def read_log(namespace: str, job: str, attempt: int | None = None, follow: bool = False) -> Request:
+    """Reads a job's log: of its last attempt unless one is named, to the end of the job with `follow`."""
+    params: dict[str, str] = {} if attempt is None else {"attempt": str(attempt)}
+    if follow:
+        params["follow"] = "true"
+    return Request("GET", path(KINDS["Job"], namespace, job, "log"), params)
+
+
+def blob(method: Literal["GET", "HEAD", "PUT"], namespace: str, sha256: str, data: bytes | None = None) -> Request:
+    """Asks for, reads or stores a file's bytes by their digest."""
+    where = f"/apis/{GROUP}/v1/namespaces/{_part(namespace)}/blobs/{_part(sha256)}"
+    return Request(method, where, content=data, content_type="application/octet-stream")
+
+
+def revision(namespace: str, workflow: str, digest: str) -> Request:
+    """Reads an immutable revision of a workflow."""
+    return Request("GET", path(KINDS["Workflow"], namespace, workflow, f"revisions/{_part(digest)}"))
+
+
+def token(namespace: str, key: str) -> Request:
+    """Issues the secret of an ApiKey; the server gives it out once."""
+    return Request("POST", path(KINDS["ApiKey"], namespace, key, "token"), content=b"{}")
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError as error:
+        # Lone surrogates, integers beyond 64 bits, values that are not JSON's.
+        raise ApiError.bad_request(f"this can't be sent as JSON: {error}") from None
+
+
+def _write_params(dry_run: bool) -> dict[str, str]:
+    params = {"fieldManager": "casare", "fieldValidation": "Strict"}
+    if dry_run:
+        params["dryRun"] = "All"
+    return params
+
+
+def _part(text: str | None) -> str | None:
+    """One path segment; "." and ".." would be folded away by URL libraries, so their dots are encoded too."""
+    if text is None:
+        return None
+    return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")

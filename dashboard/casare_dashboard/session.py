@@ -1,0 +1,149 @@
+"""Who is signed in? The key lives in this browser session's state alone: in no address, cookie, log or error.
+
+A key is accepted when the server answers a real question with it. When the server stops accepting it (revoked,
+expired), the session ends with a line that says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamlit as st
+
+from casare_api.kinds import Object, dig
+from casare_api.machinery.errors import ApiError
+from casare_client.client import Client
+from casare_client.config import Config
+from casare_client.errors import NoServer, Unreachable
+from casare_dashboard.log_views import Tail, tail
+from casare_dashboard.settings import DashboardSettings
+from casare_dashboard.snapshots import Snapshot
+
+TIMEOUT = 10.0  # seconds for an answer; a page can't wait longer
+_SESSION, _MESSAGE = "casare_session", "casare_message"
+
+
+@dataclass
+class Focus:
+    """One object that is looked at closely: itself, what happened to it, and a job's log."""
+
+    uid: str
+    object: Snapshot[Object]
+    events: Snapshot[list[Object]]
+    log: Snapshot[Tail] | None = None
+
+
+@dataclass
+class Session:
+    """A signed-in person's view of the fleet."""
+
+    client: Client
+    robots: Snapshot[list[Object]]
+    jobs: Snapshot[list[Object]]
+    focus: dict[str, Focus] = field(default_factory=dict)
+    may_change_jobs: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def server(self) -> str:
+        """The server's URL."""
+        return self.client.config.server
+
+    def look_at(self, kind: str, obj: Object) -> Focus:
+        """The focus of a page (one for each kind), moved to this object."""
+        uid = str(dig(obj, "metadata", "uid"))
+        held = self.focus.get(kind)
+        if held is None or held.uid != uid:
+            held = self.focus[kind] = _focus(self.client, kind, obj)
+        return held
+
+    def may_change(self, job: Object) -> bool:
+        """Whether this key may change jobs here. Asked once a namespace, by a change that changes nothing."""
+        namespace, name = dig(job, "metadata", "namespace"), dig(job, "metadata", "name")
+        if namespace not in self.may_change_jobs:
+            try:
+                self.client.patch("Job", name, {}, namespace, dry_run=True)
+                self.may_change_jobs[namespace] = True
+            except ApiError as error:
+                if error.status != 403:
+                    return False  # it says nothing about the key: ask again next time
+                self.may_change_jobs[namespace] = False
+            except Unreachable:
+                return False
+        return self.may_change_jobs[namespace]
+
+
+def current() -> Session | None:
+    """The session of whoever looks at this page, None before they signed in."""
+    session = st.session_state.get(_SESSION)
+    return session if isinstance(session, Session) else None
+
+
+def sign_in(settings: DashboardSettings, key: str) -> str | None:
+    """Starts a session. Returns what a person should know where that is not possible."""
+    if not key.strip():
+        return "Enter a key."
+    try:
+        client = Client(Config(settings.orchestrator_url, key, settings.ca_file, timeout=TIMEOUT), "casare-dashboard")
+    except NoServer as error:
+        return _sentence(str(error))
+    problem = _refusal(client)
+    if problem:
+        client.close()
+        return problem
+    st.session_state[_SESSION] = Session(client, _all(client, "Robot"), _all(client, "Job"))
+    st.session_state.pop(_MESSAGE, None)
+    return None
+
+
+def sign_out(message: str = "") -> None:
+    """Ends the session and forgets everything that was seen in it. The message shows on the sign-in page."""
+    session = current()
+    if session is not None:
+        session.client.close()
+    for name in list(st.session_state):
+        del st.session_state[name]
+    if message:
+        st.session_state[_MESSAGE] = message
+
+
+def farewell() -> str:
+    """Why the last session ended, where it was not the person's own doing."""
+    return str(st.session_state.get(_MESSAGE) or "")
+
+
+def _refusal(client: Client) -> str | None:
+    try:
+        client.list("Robot", all_namespaces=True, limit=1)
+        client.list("Job", all_namespaces=True, limit=1)
+    except Unreachable as error:
+        return _sentence(str(error))
+    except ApiError as error:
+        if error.status == 401:
+            return "The server does not accept this key. Check that it is complete, not revoked and not expired."
+        if error.status == 403:
+            return "This key may not look at robots and jobs. Sign in with a viewer, operator or admin key."
+        return _sentence(error.message)
+    return None
+
+
+def _all(client: Client, kind: str) -> Snapshot[list[Object]]:
+    return Snapshot(lambda: _items(client.list(kind, all_namespaces=True)))
+
+
+def _focus(client: Client, kind: str, obj: Object) -> Focus:
+    name, namespace = str(dig(obj, "metadata", "name")), str(dig(obj, "metadata", "namespace"))
+    uid = str(dig(obj, "metadata", "uid"))
+    events = Snapshot(lambda: _items(client.list("Event", namespace, fields=f"involvedObject.uid={uid}")))
+    log = Snapshot(lambda: tail(client.read_log(namespace, name))) if kind == "Job" else None
+    return Focus(uid, Snapshot(lambda: client.get(kind, name, namespace)), events, log)
+
+
+def _items(listed: Any) -> list[Object]:
+    items: list[Object] = listed.get("items") or []
+    return items
+
+
+def _sentence(text: str) -> str:
+    """An error's line as a sentence of its own."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

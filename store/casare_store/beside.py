@@ -1,0 +1,105 @@
+"""What lies beside the rows? Revisions, files and job logs: big, immutable or append-only, and without a revision."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from casare_api.kinds import Object, dig
+from casare_api.kinds.workflow import WORKFLOW
+from casare_api.machinery.errors import ApiError, Cause
+
+Pool = AsyncConnectionPool[AsyncConnection[Any]]
+MAX_BLOB = 64 * 1024 * 1024  # bytes
+MAX_LOG_CHUNK = 256 * 1024  # bytes
+
+
+async def put_blob(pool: Pool, namespace: str, sha256: str, data: bytes) -> bool:
+    """Keeps a file; whether it is new. Raises ApiError 422 when the data is not what its name says."""
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ApiError(422, "Invalid", f"the body's SHA-256 is not {sha256}: send the file again")
+    async with pool.connection() as connection:
+        cursor = await connection.execute(
+            "INSERT INTO blobs (namespace, sha256, data) VALUES (%s, %s, %b) ON CONFLICT (namespace, sha256) "
+            "DO UPDATE SET made = clock_timestamp() RETURNING xmax = 0",
+            (namespace, sha256, data),
+        )
+        found = await cursor.fetchone()
+    return bool(found and found[0])
+
+
+async def has_blob(pool: Pool, namespace: str, sha256: str) -> int | None:
+    """The size of a file in bytes, None where there is none."""
+    async with pool.connection() as connection:
+        cursor = await connection.execute(
+            "SELECT length(data) FROM blobs WHERE namespace = %s AND sha256 = %s", (namespace, sha256)
+        )
+        found = await cursor.fetchone()
+    return int(found[0]) if found else None
+
+
+async def get_blob(pool: Pool, namespace: str, sha256: str) -> bytes | None:
+    async with pool.connection() as connection:
+        cursor = await connection.execute(
+            "SELECT data FROM blobs WHERE namespace = %s AND sha256 = %s", (namespace, sha256), binary=True
+        )
+        found = await cursor.fetchone()
+    return bytes(found[0]) if found else None
+
+
+async def check_files(pool: Pool, workflow: Object) -> None:
+    """Every file a workflow names must have been sent along. Raises ApiError 422 with one cause per missing file."""
+    namespace = workflow["metadata"]["namespace"]
+    named = [("spec.source.file", dig(workflow, "spec", "source", "file"), dig(workflow, "spec", "source", "sha256"))]
+    for index, file in enumerate(dig(workflow, "spec", "files") or []):
+        named.append((f"spec.files[{index}].path", file.get("path"), file.get("sha256")))
+    causes = []
+    for field, path, sha256 in named:
+        if path and (not sha256 or await has_blob(pool, namespace, sha256) is None):
+            causes.append(Cause(field, "FieldValueInvalid",
+                                f'Invalid value: "{path}": the file was not sent along; `casare apply` does that'))
+    if causes:
+        raise ApiError.invalid(WORKFLOW, workflow["metadata"]["name"], causes)
+
+
+async def revision(pool: Pool, namespace: str, name: str) -> str | None:
+    """A revision's content as JSON text."""
+    async with pool.connection() as connection:
+        cursor = await connection.execute(
+            "SELECT content FROM revisions WHERE namespace = %s AND hash = %s", (namespace, name)
+        )
+        found = await cursor.fetchone()
+    return str(found[0]) if found else None
+
+
+async def was_declared(pool: Pool, namespace: str, name: str, content: str) -> bool:
+    """Whether a job of this name and content ran before because a manifest declared it."""
+    async with pool.connection() as connection:
+        cursor = await connection.execute(
+            "SELECT hash = %s FROM declared WHERE namespace = %s AND name = %s", (content, namespace, name)
+        )
+        found = await cursor.fetchone()
+    return bool(found and found[0])
+
+
+async def add_log(pool: Pool, job_uid: str, attempt: int, seq: int, data: str) -> None:
+    """Keeps a numbered chunk of a job's output; the same chunk twice is kept once."""
+    async with pool.connection() as connection:
+        await connection.execute(
+            "INSERT INTO job_logs (job_uid, attempt, seq, data) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            (job_uid, attempt, seq, data.replace("\x00", "\N{REPLACEMENT CHARACTER}")),
+        )
+
+
+async def read_log(pool: Pool, job_uid: str, attempt: int, after: int, limit: int = 64) -> list[tuple[int, str]]:
+    """The next chunks (number, text) after a number, in order; only as far as there is no gap."""
+    async with pool.connection() as connection:
+        cursor = await connection.execute(
+            "SELECT seq, data FROM job_logs WHERE job_uid = %s AND attempt = %s AND seq > %s ORDER BY seq LIMIT %s",
+            (job_uid, attempt, after, limit), prepare=True,
+        )
+        rows = await cursor.fetchall()
+    return [(int(seq), str(data)) for seq, data in rows]

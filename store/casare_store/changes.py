@@ -1,0 +1,149 @@
+"""What happened since? The reader of the ordered change log: `rv > last`, in order, nothing twice, nothing missed.
+
+It wakes on NOTIFY and looks every second in case one was missed; a NOTIFY carries no data. Connections that break are
+made again and reading goes on behind the last revision seen. Below the compacted revision, and above the head (a
+restored backup), it says `Compacted`: whoever asked must list again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import psycopg
+import structlog
+
+from casare_store.connection import CHANNEL, connect
+
+PAGE = 2000  # changes a read
+LOOK_EVERY = 1.0  # seconds between looks when no NOTIFY comes
+log = structlog.get_logger(__name__)
+
+_COLUMNS = "rv, kind, type, namespace, name, uid::text, object, labels, fields, old_labels, old_fields"
+
+
+class Compacted(Exception):
+    """The log does not reach back (or not forward) to the revision asked for; `head` is where it is now."""
+
+    def __init__(self, asked: int, head: int) -> None:
+        super().__init__(f"too old resource version: {asked} ({head})")
+        self.asked, self.head = asked, head
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of the log. `fields` and `old_fields` are JSON arrays in the order of `kind.selectable`; the old
+    labels and fields are None where they are the same as the new ones."""
+
+    rv: int
+    kind: str
+    type: str
+    namespace: str
+    name: str
+    uid: str
+    object: str
+    labels: str | None
+    fields: str
+    old_labels: str | None
+    old_fields: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where history stands, which store this is, and what time it is there."""
+
+    rv: int
+    compacted_rv: int
+    epoch: str
+    now: datetime
+
+
+async def head(connection: psycopg.AsyncConnection[Any]) -> Head:
+    cursor = await connection.execute(
+        "SELECT rv, compacted_rv, epoch::text, clock_timestamp() FROM heads", prepare=True
+    )
+    found = await cursor.fetchone()
+    if found is None:
+        raise RuntimeError("the table heads is empty: the migrations have not run")
+    return Head(*found)
+
+
+async def read_since(connection: psycopg.AsyncConnection[Any], rv: int, limit: int = PAGE) -> list[Change]:
+    """The next changes after `rv`, in order. Raises Compacted.
+
+    The head is read after the rows: a partition dropped between the two shows as Compacted, never as a hole.
+    """
+    async with connection.pipeline():
+        rows = await connection.execute(
+            f"SELECT {_COLUMNS} FROM changes WHERE rv > %s ORDER BY rv LIMIT %s", (rv, limit), prepare=True
+        )
+        heads = await connection.execute("SELECT rv, compacted_rv FROM heads", prepare=True)
+    at = await heads.fetchone()
+    found = [Change(*row) for row in await rows.fetchall()]
+    if at is None or rv < at[1] or (rv > at[0] and not found):
+        raise Compacted(rv, at[0] if at else 0)
+    return found
+
+
+@dataclass(slots=True)
+class LogReader:
+    """Follows the log for one process: `async for changes in reader.follow(rv)` yields lists in order, for ever.
+
+    An empty list is yielded at least every second, so that a follower can tell a quiet log from a lost one.
+    """
+
+    url: str
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _listener: asyncio.Task[None] | None = None
+
+    async def follow(self, rv: int) -> AsyncIterator[list[Change]]:
+        """Changes after `rv`. Raises Compacted when the log can't go on from there; never ends by itself."""
+        self._listener = asyncio.create_task(self._listen(), name="log-listener")
+        connection: psycopg.AsyncConnection[Any] | None = None
+        try:
+            while True:
+                try:
+                    connection = connection or await connect(self.url, "log")
+                    found = await read_since(connection, rv)
+                except psycopg.OperationalError as error:
+                    log.warning("the change log is out of reach; trying again", why=str(error).split("\n")[0])
+                    connection = await _close(connection)
+                    await asyncio.sleep(0.2)
+                    continue
+                rv = found[-1].rv if found else rv
+                yield found
+                if len(found) < PAGE:
+                    await self._rest()
+        finally:
+            self._listener.cancel()
+            await _close(connection)
+
+    async def _rest(self) -> None:
+        """Until a NOTIFY comes, or a second has passed."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), LOOK_EVERY)
+        self._wake.clear()
+
+    async def _listen(self) -> None:
+        while True:
+            connection = None
+            try:
+                connection = await connect(self.url, "listen")
+                await connection.execute(f"LISTEN {CHANNEL}")
+                self._wake.set()  # what happened before LISTEN took hold
+                async for _ in connection.notifies():
+                    self._wake.set()
+            except psycopg.OperationalError:
+                await asyncio.sleep(0.5)
+            finally:
+                await _close(connection)
+
+
+async def _close(connection: psycopg.AsyncConnection[Any] | None) -> None:
+    if connection is not None:
+        with contextlib.suppress(psycopg.Error):
+            await connection.close()

@@ -1,0 +1,77 @@
+"""How do we talk to Postgres? Connections with the limits that keep one stuck client from stopping all writes.
+
+Every connection is direct (a transaction pooler breaks LISTEN), autocommit, and bounded: a statement, a lock wait and
+an idle transaction each end by themselves.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import tuple_row
+from psycopg_pool import AsyncConnectionPool
+
+# The one lock of the store's history. Any 63-bit number does, as long as all processes use the same.
+HISTORY_LOCK = 0x0CA5A5E
+CHANNEL = "casare"
+
+_LIMITS = {
+    "lock_timeout": "10s",
+    "statement_timeout": "60s",
+    "idle_in_transaction_session_timeout": "10s",
+    "transaction_timeout": "60s",
+    "synchronous_commit": "on",
+    "jit": "off",
+    "plan_cache_mode": "force_generic_plan",  # else each batch's arrays are planned as constants
+    "timezone": "UTC",
+}
+
+
+class DatabaseError(Exception):
+    """The database can't be used: one line for people."""
+
+
+def options() -> str:
+    """The session settings, as libpq's `options`."""
+    return " ".join(f"-c {key}={value}" for key, value in _LIMITS.items())
+
+
+async def connect(url: str, name: str) -> AsyncConnection[tuple[object, ...]]:
+    """A connection of our own; `name` shows in pg_stat_activity. Raises psycopg.OperationalError."""
+    return await AsyncConnection.connect(
+        url, autocommit=True, application_name=f"casare-{name}", options=options(), row_factory=tuple_row,
+        connect_timeout=5,
+    )
+
+
+def pool(url: str, size: int) -> AsyncConnectionPool[AsyncConnection[tuple[object, ...]]]:
+    """Connections for reads; opened by the caller."""
+    return AsyncConnectionPool(
+        url,
+        min_size=1,
+        max_size=size,
+        open=False,
+        kwargs={
+            "autocommit": True, "application_name": "casare-read", "options": options(), "connect_timeout": 5,
+        },
+        timeout=5,
+        reconnect_timeout=0,
+        check=None,
+        name="casare-read",
+    )
+
+
+@asynccontextmanager
+async def snapshot(connection: AsyncConnection[tuple[object, ...]]) -> AsyncIterator[int]:
+    """A short REPEATABLE READ transaction; gives the head's resourceVersion as this snapshot sees it."""
+    await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    try:
+        cursor = await connection.execute("SELECT rv FROM heads")
+        found = await cursor.fetchone()
+        yield int(str(found[0])) if found else 0
+    finally:
+        if connection.info.transaction_status != psycopg.pq.TransactionStatus.UNKNOWN:
+            await connection.execute("COMMIT")

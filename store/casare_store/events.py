@@ -1,0 +1,108 @@
+"""How do people learn what happened to an object? Events: one per object and reason, with a count, rate limited.
+
+Nothing decides by them, so losing some under load is allowed and delaying anything for them is not: they are collected
+and written once a second through the writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from casare_api.kinds import KINDS, Object
+from casare_api.kinds.core import EVENT
+from casare_api.machinery import times
+from casare_api.machinery.errors import ApiError
+from casare_store.writer import Context, Operation, Writer
+
+WRITE_EVERY = 0.5  # seconds
+MOST = 100  # events a write; what is beyond it is dropped and counted
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Something to tell of an object: a reason in one word, a message, Normal or Warning."""
+
+    obj: Object
+    reason: str
+    message: str
+    type: str = "Normal"
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Collects events of one process and writes them."""
+
+    writer: Writer
+    component: str
+    _waiting: dict[tuple[str, str], list[Happened]] = field(default_factory=dict)
+    _dropped: int = 0
+    _task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="events")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def tell(self, obj: Object, reason: str, message: str, type_: str = "Normal") -> None:
+        """Notes an event; never waits, never fails."""
+        key = (obj["metadata"]["uid"], reason)
+        if key not in self._waiting and len(self._waiting) >= MOST:
+            self._dropped += 1
+            return
+        self._waiting.setdefault(key, []).append(Happened(obj, reason, message, type_))
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(WRITE_EVERY)
+            if self._waiting:
+                await self.flush()
+
+    async def flush(self) -> None:
+        """Writes what was collected."""
+        waiting, self._waiting = self._waiting, {}
+        if self._dropped:
+            log.info("events dropped", count=self._dropped)
+            self._dropped = 0
+        operations = [_operation(group, self.component) for group in waiting.values()]
+        for outcome in await asyncio.gather(*map(self._write, operations), return_exceptions=True):
+            if isinstance(outcome, Exception) and not isinstance(outcome, ApiError):
+                log.warning("an event could not be written", why=type(outcome).__name__)
+
+    async def _write(self, operation: Operation) -> Any:
+        return await self.writer.write(operation)
+
+
+def _operation(group: list[Happened], component: str) -> Operation:
+    """Counts up the event of this object and reason, or makes it."""
+    last = group[-1]
+    meta = last.obj["metadata"]
+    namespace = meta.get("namespace") or "default"
+    digest = hashlib.sha256(f"{meta['uid']}{last.reason}".encode()).hexdigest()[:12]
+    name = f"{meta['name'][:200]}.{digest}"
+
+    def mutate(current: Object | None, context: Context) -> Object:
+        now = times.to_text(context.now)
+        fresh = {"message": last.message[:1024], "type": last.type, "lastTimestamp": now}
+        if current is not None:
+            return {**current, **fresh, "count": int(current.get("count") or 0) + len(group)}
+        kind = KINDS[last.obj["kind"]]
+        involved = {"kind": kind.kind, "namespace": namespace, "name": meta["name"], "uid": meta["uid"],
+                    "apiVersion": kind.api_version}
+        return {
+            "apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": namespace},
+            "involvedObject": involved, "reason": last.reason, **fresh, "source": {"component": component},
+            "firstTimestamp": now, "count": len(group), "reportingComponent": component,
+        }
+
+    return Operation(EVENT, namespace, name, mutate)

@@ -1,0 +1,128 @@
+"""Who is alive? Heartbeats land in the narrow table of leases, never in a resource.
+
+Each apiserver collects them and flushes once a second in one statement, rows locked in key order so that two
+apiservers never deadlock; with each flush it writes a tick, so that presence knows for which time anybody was there to
+hear. A heartbeat is acknowledged only while the last flush is younger than 2 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from casare_store.connection import CHANNEL
+
+FLUSH_EVERY = 1.0  # seconds
+ACKNOWLEDGED = 2.0  # seconds that a flush vouches for
+SMALL_FLEET, LARGE_FLEET = 1_000, 10_000  # robots
+COVERAGE_GAP = timedelta(seconds=5)  # a tick older than this ends the covered time
+log = structlog.get_logger(__name__)
+
+
+def interval(robots: int) -> int:
+    """Seconds until a robot's next heartbeat: 3 for a small fleet, up to 10 for one of 10,000."""
+    share = (robots - SMALL_FLEET) / (LARGE_FLEET - SMALL_FLEET)
+    return round(3 + 7 * min(max(share, 0.0), 1.0))
+
+
+def grace(seconds: int) -> timedelta:
+    """How long a lease lasts: three intervals plus a second."""
+    return timedelta(seconds=3 * seconds + 1)
+
+
+_LOCK_AND_UPDATE = """
+WITH said AS (SELECT * FROM unnest(%b::uuid[], %b::text[]) AS n(robot_uid, telemetry)),
+locked AS (SELECT l.robot_uid, l.online FROM leases l JOIN said USING (robot_uid) ORDER BY l.robot_uid FOR UPDATE OF l)
+UPDATE leases l SET last_seen = clock_timestamp(), expires_at = clock_timestamp() + %s,
+                    telemetry = coalesce(said.telemetry, l.telemetry)
+FROM said JOIN locked USING (robot_uid) WHERE l.robot_uid = said.robot_uid
+RETURNING l.robot_uid::text, locked.online"""
+_INSERT = """
+INSERT INTO leases (robot_uid, last_seen, expires_at, online, telemetry)
+SELECT robot_uid, clock_timestamp(), clock_timestamp() + %s, false, telemetry
+FROM unnest(%b::uuid[], %b::text[]) AS n(robot_uid, telemetry) ORDER BY robot_uid
+ON CONFLICT (robot_uid) DO NOTHING"""
+_TICK = """
+INSERT INTO coverage AS c (apiserver, since, last) VALUES (%s, clock_timestamp(), clock_timestamp())
+ON CONFLICT (apiserver) DO UPDATE SET last = clock_timestamp(),
+    since = CASE WHEN c.last < clock_timestamp() - %s THEN clock_timestamp() ELSE c.since END"""
+
+
+@dataclass(slots=True)
+class Heartbeats:
+    """The heartbeats of one apiserver process."""
+
+    pool: AsyncConnectionPool[AsyncConnection[Any]]
+    clock: Callable[[], float] = time.monotonic
+    identity: str = field(default_factory=lambda: str(uuid.uuid4()))
+    interval: int = 3  # seconds, handed out to agents
+    _waiting: dict[str, str | None] = field(default_factory=dict)
+    _flushed_at: float = -1e9
+    _soon: asyncio.Event = field(default_factory=asyncio.Event)
+    _task: asyncio.Task[None] | None = None
+    _known: set[str] = field(default_factory=set)  # robots whose lease exists; only a hint to flush new ones at once
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="heartbeats")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def beat(self, robot_uid: str, telemetry: str | None) -> bool:
+        """Notes a sign of life; whether it is vouched for (else the agent should try again soon)."""
+        self._waiting[robot_uid] = telemetry
+        if robot_uid not in self._known:
+            self._soon.set()
+        return self.clock() - self._flushed_at < ACKNOWLEDGED
+
+    async def _run(self) -> None:
+        while True:
+            waiting, self._waiting = self._waiting, {}
+            try:
+                await self.flush(waiting)
+                self._flushed_at = self.clock()
+            except (psycopg.Error, TimeoutError) as error:
+                self._waiting = {**waiting, **self._waiting}
+                self._known.clear()
+                log.warning("heartbeats can't be written", why=str(error).split("\n")[0], robots=len(waiting))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._soon.wait(), FLUSH_EVERY)
+            self._soon.clear()
+
+    async def flush(self, waiting: dict[str, str | None]) -> None:
+        """Writes heartbeats and the tick; a robot that was not online wakes the duties."""
+        async with self.pool.connection() as connection, connection.transaction():
+            await connection.execute(_TICK, (self.identity, COVERAGE_GAP))
+            if not waiting:
+                return
+            uids, telemetry = list(waiting), list(waiting.values())
+            cursor = await connection.execute(_LOCK_AND_UPDATE, (uids, telemetry, grace(self.interval)))
+            found = {uid: online for uid, online in await cursor.fetchall()}
+            new = sorted(uid for uid in uids if uid not in found)
+            if new:
+                await connection.execute(_INSERT, (grace(self.interval), new, [waiting[uid] for uid in new]))
+            self._known |= {uid for uid, online in found.items() if online}
+            self._known -= {uid for uid, online in found.items() if not online}
+            if new or not all(found.values()):
+                await connection.execute(f"NOTIFY {CHANNEL}")
+
+    async def adapt(self) -> None:
+        """Sets the interval from the number of leases alive."""
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute("SELECT count(*) FROM leases WHERE online")
+            found = await cursor.fetchone()
+        self.interval = interval(int(found[0]) if found else 0)

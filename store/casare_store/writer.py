@@ -1,0 +1,281 @@
+"""How do many small writes become few commits? The group-commit writer: one per process, results per item.
+
+An operation says which object it changes and how: `mutate(current, context) -> new`. The writer takes what has
+queued up (at most 500 objects, each object once), runs it in one `batch`, and answers each operation by itself: a
+conflict or an admission error is that operation's alone. Data that Postgres refuses is found by halving the batch. A
+commit whose connection broke is looked up in the log, never guessed and never blindly repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import psycopg
+import structlog
+
+from casare_api.kinds import Kind, Object
+from casare_api.machinery.errors import ApiError
+from casare_store import batch as batches
+from casare_store import objects
+from casare_store.batch import Batch, Key
+from casare_store.connection import connect
+
+MAX_BATCH = 500
+MAX_WAITING = 20_000  # operations; beyond it clients are told to come back
+# Passing troubles of a batch that was rolled back: it is tried again as it is.
+_AGAIN = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled, psycopg.errors.TransactionRollback)
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Context:
+    """What a mutation may look at: the database's time, the objects it asked for, and a place for more statements."""
+
+    now: datetime
+    reads: dict[Key, Object]
+    also: Callable[[str, Sequence[Any]], None]
+
+
+Mutate = Callable[[Object | None, Context], Object | None]
+
+
+@dataclass(slots=True)
+class Operation:
+    """One change of one object.
+
+    `mutate` gets the current object (None: there is none) and returns the new one, the same one (nothing to do) or
+    None (delete); it raises ApiError to refuse. `reads` are other objects it needs to see.
+    """
+
+    kind: Kind
+    namespace: str
+    name: str
+    mutate: Mutate
+    reads: tuple[Key, ...] = ()
+    dry_run: bool = False
+
+    @property
+    def key(self) -> Key:
+        return (self.kind.kind, self.namespace, self.name)
+
+
+@dataclass(slots=True)
+class _Item:
+    operation: Operation
+    result: asyncio.Future[Object | None]
+
+
+@dataclass(slots=True)
+class Writer:
+    """The group-commit writer of this process."""
+
+    url: str
+    connection: batches.Connection | None = None
+    _waiting: deque[_Item] = field(default_factory=deque)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Connects and begins to work. Raises psycopg.OperationalError when there is no database."""
+        self.connection = await connect(self.url, "writer")
+        self._task = asyncio.create_task(self._run(), name="writer")
+
+    async def stop(self) -> None:
+        """Ends after the batch under way; what still waits is told that the server stops."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        for item in self._waiting:
+            _refuse(item, ApiError(503, "ServiceUnavailable", "the server is stopping: try again"))
+        self._waiting.clear()
+        if self.connection is not None:
+            await self.connection.close()
+
+    def submit(self, operation: Operation) -> asyncio.Future[Object | None]:
+        """Queues an operation; the future gives the new object, or None when it was deleted.
+
+        The future raises ApiError for a refusal. Raises ApiError 429 at once when too much waits.
+        """
+        if len(self._waiting) >= MAX_WAITING:
+            raise ApiError(429, "TooManyRequests", "too many writes are waiting: try again in a second",
+                           {"retryAfterSeconds": 1})
+        item = _Item(operation, asyncio.get_running_loop().create_future())
+        self._waiting.append(item)
+        self._wake.set()
+        return item.result
+
+    async def write(self, operation: Operation) -> Object | None:
+        """Submits one operation and waits for its result."""
+        return await self.submit(operation)
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                await self._flush(self._take())
+
+    def _take(self) -> list[_Item]:
+        """The next batch: in order of arrival, each object once; a second write of an object waits its turn."""
+        taken: list[_Item] = []
+        later: list[_Item] = []
+        keys: set[Key] = set()
+        while self._waiting and len(taken) < MAX_BATCH and len(later) < MAX_BATCH:
+            item = self._waiting.popleft()
+            if item.result.cancelled():
+                continue
+            if item.operation.key in keys:
+                later.append(item)
+                continue
+            keys.add(item.operation.key)
+            taken.append(item)
+        self._waiting.extendleft(reversed(later))
+        return taken
+
+    async def _flush(self, items: list[_Item]) -> None:
+        """Writes a batch and answers every item of it, whatever happens."""
+        try:
+            await self._write(items)
+        except batches.OutcomeUnknown as unknown:
+            await self._look_up(items, unknown)
+        except _AGAIN as error:
+            log.warning("a batch has to wait", why=_first_line(error))
+            self._put_back(items)
+        except psycopg.Error as error:
+            if self.connection is not None and not self.connection.broken:
+                await self._bisect(items, error)
+            else:
+                await self._reconnect(error)
+                self._put_back(items)
+        except asyncio.CancelledError:
+            self._put_back(items)
+            raise
+        except Exception as error:
+            log.exception("a batch failed", items=len(items))
+            for item in items:
+                _refuse(item, ApiError(500, "InternalError", f"the write failed: {type(error).__name__}"))
+
+    async def _write(self, items: Sequence[_Item]) -> None:
+        assert self.connection is not None
+        outcomes: list[tuple[_Item, Object | None]] = []
+        async with batches.begin(self.connection) as batch:
+            known = await batch.read({key for item in items for key in (item.operation.key, *item.operation.reads)})
+            for item in items:
+                with _refusals(item):
+                    outcomes.append((item, apply(batch, item.operation, known)))
+            if batch.changes:
+                await batch.commit()
+        for item, outcome in outcomes:
+            if not item.result.done():
+                item.result.set_result(outcome)
+
+    async def _bisect(self, items: list[_Item], error: psycopg.Error) -> None:
+        """Halves a batch that Postgres refused until the culprit stands alone: it is refused, the others are written."""
+        if len(items) == 1:
+            _refuse(items[0], _refusal(items[0].operation, error))
+            return
+        items = [item for item in items if not item.result.done()]
+        middle = len(items) // 2
+        for half in (items[:middle], items[middle:]):
+            if half:
+                await self._flush(half)
+
+    async def _look_up(self, items: list[_Item], unknown: batches.OutcomeUnknown) -> None:
+        """After a commit that broke: was it written? Written items need their new state, the others another try."""
+        await self._reconnect(unknown)
+        assert self.connection is not None
+        try:
+            happened = await batches.committed(self.connection, unknown)
+        except psycopg.OperationalError as error:
+            await self._reconnect(error)
+            return await self._look_up(items, unknown)
+        if not happened:
+            self._put_back(items)
+            return
+        async with batches.begin(self.connection) as batch:
+            known = await batch.read({item.operation.key for item in items})
+        for item in items:
+            if not item.result.done():
+                item.result.set_result(known.get(item.operation.key))
+
+    def _put_back(self, items: list[_Item]) -> None:
+        self._waiting.extendleft(reversed([item for item in items if not item.result.done()]))
+        self._wake.set()
+
+    async def _reconnect(self, error: Exception) -> None:
+        """Connects again, however long the database is away."""
+        log.warning("the writer lost the database; it keeps trying", why=_first_line(error))
+        wait = 0.05
+        while True:
+            if self.connection is not None:
+                await self.connection.close()
+            try:
+                self.connection = await connect(self.url, "writer")
+                return
+            except psycopg.OperationalError:
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 1.0)
+
+
+def apply(batch: Batch, operation: Operation, known: dict[Key, Object]) -> Object | None:
+    """Runs one operation in an open batch; `known` are the objects read under its lock, and is kept up to date.
+
+    Returns the new state, or None after a deletion. Raises ApiError when the mutation refuses.
+    """
+    statements: list[tuple[str, Sequence[Any]]] = []
+    context = Context(batch.now, known, lambda query, args: statements.append((query, args)))
+    old = known.get(operation.key)
+    new = operation.mutate(old, context)
+    if new is old:
+        return old
+    if new is not None:
+        new = objects.born(operation.kind, new, batch.now) if old is None else objects.changed(operation.kind, old, new)
+        if new == old:
+            return old
+        if old is not None and objects.is_gone(new):
+            new = None
+    if operation.dry_run:
+        return new
+    batch.statements.extend(statements)
+    state = batch.stage(operation.kind, old, new)
+    if state is None:
+        known.pop(operation.key, None)
+        return batch.changes[-1].state
+    known[operation.key] = state
+    return state
+
+
+@contextlib.contextmanager
+def _refusals(item: _Item) -> Any:
+    """An error in one operation is that operation's answer, never its neighbours'."""
+    try:
+        yield
+    except ApiError as error:
+        _refuse(item, error)
+    except Exception:
+        log.exception("a mutation failed", kind=item.operation.kind.kind, name=item.operation.name)
+        _refuse(item, ApiError(500, "InternalError", "the server failed to apply this change; it is in its log"))
+
+
+def _refuse(item: _Item, error: ApiError) -> None:
+    if not item.result.done():
+        item.result.set_exception(error)
+
+
+def _refusal(operation: Operation, error: psycopg.Error) -> ApiError:
+    """What Postgres refused, for people: a value that is taken is a conflict, anything else is invalid."""
+    what = f'{operation.kind.kind} "{operation.name}"'
+    if isinstance(error, psycopg.errors.UniqueViolation):
+        return ApiError(409, "Conflict", f"{what} can't be stored: {error.diag.message_detail or _first_line(error)}")
+    return ApiError(422, "Invalid", f"{what} can't be stored: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
