@@ -27,6 +27,7 @@ from casare_agent.supervisor import Stopped, StopReason, Supervisor
 from casare_agent.workshop import Workshop
 from casare_api.kinds import Object
 from casare_api.machinery import templates
+from casare_api.machinery.admission import check_storable
 from casare_api.machinery.durations import parse_quantity
 from casare_api.machinery.errors import ApiError
 from casare_client import Unreachable
@@ -195,8 +196,9 @@ def _outputs(path: Path) -> dict[str, Any] | None:
         raise TaskError("InvalidOutputs", "the outputs file is larger than 1Mi: keep large results elsewhere")
     try:
         outputs = orjson.loads(data) if data.strip() else {}
-    except ValueError as error:
-        raise TaskError("InvalidOutputs", f"the outputs file is not JSON: {error}") from None
+        check_storable(outputs)
+    except (ValueError, ApiError) as error:
+        raise TaskError("InvalidOutputs", f"the outputs file can't be read as JSON: {error}") from None
     if not isinstance(outputs, dict):
         raise TaskError("InvalidOutputs", "the outputs file must hold a JSON object, such as {\"matched\": 312}")
     return outputs

@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ import psutil
 from casare_agent.files import write_whole
 
 FILE = "process.json"
+_PASSES, _BETWEEN = 10, 0.01  # looks, and seconds between them
 _CLOCK_SLACK = 2.0  # seconds; a start time read twice differs by rounding, and by clock corrections on some systems
 
 
@@ -35,12 +37,21 @@ class Mark(NamedTuple):
 
 
 def kill_marked(mark: Mark) -> int:
-    """Kills every process that carries the mark; how many there were."""
-    found = [pid for pid, environment in _environments() if _carries(environment, mark)]
-    for pid in found:
-        with contextlib.suppress(psutil.Error, OSError):
-            psutil.Process(pid).kill()
-    return len(found)
+    """Kills every process that carries the mark; how many there were.
+
+    Looks again as long as it finds some: one that was just being started shows its environment a moment later.
+    """
+    killed = 0
+    for _ in range(_PASSES):
+        found = [pid for pid, environment in _environments() if _carries(environment, mark)]
+        for pid in found:
+            with contextlib.suppress(psutil.Error, OSError):
+                psutil.Process(pid).kill()
+        killed += len(found)
+        if not found:
+            break
+        time.sleep(_BETWEEN)
+    return killed
 
 
 def record(directory: Path, pid: int, started: float | None) -> None:

@@ -17,7 +17,7 @@ from casare_agent.config import Settings
 from casare_agent.drain import Drain
 from casare_agent.outage import Outage
 from casare_agent.plan import Action, Begin, Cancel, Forget, Held, Intake, Settle, Withdraw, plan
-from casare_agent.presence import Presence
+from casare_agent.presence import Malformed, Presence
 from casare_agent.result import Result
 from casare_agent.supervisor import StopReason
 from casare_agent.wake import Wake
@@ -85,14 +85,27 @@ class Agent:
     def _report(self) -> None:
         """Heartbeat and news in one; the answers move the attempts on."""
         entries = report.entries(self._attempts.values())
+        try:
+            settled = self._say(entries)
+        except Malformed:  # one entry must not cost the others, and the heartbeat, their hearing
+            settled = [done for entry in entries for done in self._say_alone(entry)]
+        self._presence.settled(all(settled))
+
+    def _say(self, entries: list[Object]) -> list[bool]:
+        """Sends a report with these entries; which of them need not be said again. Raises Malformed."""
         measured = telemetry.measure(self._workshop.directory, self._live())
         answers = self._presence.report(report.body(entries, measured, self._about), self._live())
         if answers is None:
-            return
+            return []
         self._about = None
         said = {(answer.get("uid"), answer.get("attempt")): answer for answer in answers}
-        settled = [self._answered(entry, said.get((entry["uid"], entry["attempt"]))) for entry in entries]
-        self._presence.settled(all(settled))
+        return [self._answered(entry, said.get((entry["uid"], entry["attempt"]))) for entry in entries]
+
+    def _say_alone(self, entry: Object) -> list[bool]:
+        try:
+            return self._say([entry])
+        except Malformed as error:
+            return [self._answered(entry, {"code": 422, "message": str(error)})]
 
     def _answered(self, entry: Object, answer: Object | None) -> bool:
         if answer is None:

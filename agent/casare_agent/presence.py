@@ -17,10 +17,15 @@ from casare_client import Unreachable
 from casare_client.backoff import Backoff
 
 _log = logging.getLogger("casare.agent")
+MALFORMED = frozenset({400, 413, 422})  # answers to a whole report that saying it again does not change
 FIRST_INTERVAL = 3.0  # seconds, until the server has said its own
 _INTERVALS = (0.5, 60.0)
 
 Send = Callable[[Object], Object]
+
+
+class Malformed(Exception):
+    """The server does not take this report at all; something in it is not as it must be."""
 
 
 class Presence:
@@ -28,6 +33,7 @@ class Presence:
 
     def __init__(self, send: Send) -> None:
         self._send = send
+        self._robot_uid: str | None = None
         self._outage = Outage()
         self._again = Backoff(first=0.2)
         self._interval = FIRST_INTERVAL
@@ -40,13 +46,14 @@ class Presence:
         return max(0.0, at - time.monotonic())
 
     def report(self, body: Object, running: int) -> list[Object] | None:
-        """Sends one; the answers to its jobs, None where the report did not get through."""
+        """Sends one; the answers to its jobs, None where the report did not get through. Raises Malformed."""
         try:
             answer = self._send(body)
         except (ApiError, Unreachable) as error:
             self._failed(error, running)
             return None
         self._outage.over()
+        self._look_at_robot(answer.get("robotUID"))
         low, high = _INTERVALS
         self._interval = min(high, max(low, float(answer.get("intervalSeconds") or FIRST_INTERVAL)))
         self._heartbeat_at = time.monotonic() + self._interval
@@ -60,8 +67,15 @@ class Presence:
         else:
             self._earliest = time.monotonic() + self._again.next()
 
+    def _look_at_robot(self, uid: str | None) -> None:
+        """Another robot of the same name is not this one: ours was deleted, and what we watch is nobody's."""
+        self._robot_uid = self._robot_uid or uid
+        self.gone = self.gone or uid != self._robot_uid
+
     def _failed(self, error: ApiError | Unreachable, running: int) -> None:
         if isinstance(error, ApiError) and error.status == 404:
             self.gone = True
             return
+        if isinstance(error, ApiError) and error.status in MALFORMED:
+            raise Malformed(str(error))
         self._earliest = time.monotonic() + self._outage.failed(error, running)

@@ -24,5 +24,5 @@ def read_progress(path: Path) -> dict[str, Any] | None:
     if isinstance(percent, int | float) and not isinstance(percent, bool) and 0 <= percent <= 100:
         progress["percent"] = percent
     if isinstance(message, str) and message:
-        progress["message"] = message[:_MOST_CHARS]
+        progress["message"] = message[:_MOST_CHARS].replace("\0", "\N{REPLACEMENT CHARACTER}")
     return progress or None

@@ -20,6 +20,7 @@ from casare_api.kinds import Object
 from casare_api.machinery import times
 
 FILE = "result.json"
+_MOST_MESSAGE = 2000  # characters
 
 
 def now_text() -> str:
@@ -43,12 +44,17 @@ class Result:
         named = {
             "phase": self.phase,
             "reason": self.reason,
-            "message": self.message or None,
+            "message": clean(self.message)[:_MOST_MESSAGE] or None,
             "exitCode": self.exit_code,
             "outputs": self.outputs,
             "finishedTime": self.finished,
         }
         return {key: value for key, value in named.items() if value is not None}
+
+
+def clean(text: str) -> str:
+    """The text without what the server can't keep: NUL and lone surrogates."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 def save(directory: Path, assignment: Assignment, result: Result) -> None:

@@ -12,6 +12,8 @@ from fastapi import FastAPI, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from casare_api.kinds.core import NAMESPACE
+from casare_api.machinery.errors import ApiError
 from casare_apiserver import metrics
 from casare_apiserver.agents import Agents
 from casare_apiserver.auth import Keys, digest
@@ -21,6 +23,7 @@ from casare_apiserver.resources import Resources
 from casare_apiserver.routes import Router
 from casare_apiserver.settings import Settings
 from casare_apiserver.watch import Hub
+from casare_store import admission
 from casare_store.events import Recorder
 from casare_store.heartbeats import Heartbeats
 from casare_store.store import Store
@@ -60,6 +63,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     ready = False
     router = Router(build(lambda: ready), Resources(store, hub), agents, Files(store), keys, lambda: ready)
     try:
+        await _ensure_default_namespace(store)
         await hub.start()
         agents.start()
         await keys.start()
@@ -74,6 +78,15 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
         await heartbeats.stop()
         await events.stop()
         await store.close()
+
+
+async def _ensure_default_namespace(store: Store) -> None:
+    """There is always a namespace to begin in."""
+    try:
+        await store.writer.write(admission.create(NAMESPACE, {"metadata": {"name": "default"}}))
+    except ApiError as error:
+        if error.reason != "AlreadyExists":
+            raise
 
 
 def _cut(hub: Hub, key_uid: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any, cast
 import orjson
 import yaml
 
+from casare_api.decisions.access import PEOPLE_DECIDE, robot_may_write
 from casare_api.kinds import Kind, Object, dig
 from casare_api.machinery import admission as rules
 from casare_api.machinery import names, patches
@@ -109,6 +110,7 @@ class Resources:
         _check_place(target, obj)
         obj, request.warnings = rules.admit(kind, obj, _mode(request))
         await self._check_beside(kind, obj)
+        _check_own(request, None, obj)
         meta = obj["metadata"]
         generated = meta.get("generateName") if not meta.get("name") else None
         if not generated and not meta.get("name"):
@@ -165,6 +167,7 @@ class Resources:
             _check_place(target, patched)
             new, warnings = rules.admit(target.kind, patched, mode)
             request.warnings = warnings
+            _check_own(request, current, new)
             return new
 
         if target.kind.kind == "Workflow" and target.subresource is None:
@@ -335,6 +338,14 @@ def _check_place(target: Target, obj: Any) -> None:
     said = obj["metadata"].setdefault("namespace", target.namespace)
     if said != target.namespace:
         raise ApiError.bad_request("the namespace of the provided object does not match the namespace sent on the request")
+
+
+def _check_own(request: Request, old: Object | None, new: Object) -> None:
+    """A robot's key writes its own Robot, and not what people decide about it."""
+    who = request.identity
+    if who.role == "robot" and not robot_may_write(who, old, new):
+        raise ApiError(403, "Forbidden", f'the key of robot "{who.robot_name}" can write only that robot, and not '
+                                         f"{', '.join(sorted(PEOPLE_DECIDE))}")
 
 
 def _mode(request: Request) -> rules.FieldValidation:

@@ -125,7 +125,7 @@ def _apply_one(run: _Applying, manifest: Manifest) -> Outcome:
 def _store(run: _Applying, manifest: Manifest) -> Callable[[bytes], str]:
     if run.dry_run:
         return lambda data: hashlib.sha256(data).hexdigest()
-    namespace = str(manifest.object["metadata"]["namespace"])
+    namespace = manifest.object["metadata"].get("namespace") or run.client.config.namespace
     return lambda data: run.client.put_blob(namespace, data)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from casare_dashboard import jobs_page, robots_page, session, theme
 from casare_dashboard.settings import DashboardSettings
+
+if TYPE_CHECKING:
+    from streamlit.navigation.page import StreamlitPage
 
 _SETTINGS = DashboardSettings()
 _MARK, _LOGO = (Path(__file__).with_name(name) for name in ("mark.svg", "logo.svg"))
@@ -17,21 +21,29 @@ def main() -> None:
     """Draw what the visitor may see."""
     st.set_page_config(page_title="Casare Fleet", page_icon=str(_MARK), layout="wide")
     st.html(theme.CSS)
-    st.logo(str(_LOGO), icon_image=str(_MARK), size="large")
     signed_in = session.current()
     if signed_in is None:
         st.navigation([st.Page(_sign_in, title="Sign in")], position="hidden").run()
         return
-    page = st.navigation(
-        [
-            st.Page(robots_page.show, title="Robots", icon=":material/smart_toy:", url_path="robots", default=True),
-            st.Page(jobs_page.show, title="Jobs", icon=":material/list_alt:", url_path="jobs"),
-        ]
-    )
-    with st.sidebar:
-        st.caption(f"Signed in at  \n`{signed_in.server}`")
-        st.button("Sign out", icon=":material/logout:", on_click=session.sign_out)
+    pages = [
+        st.Page(robots_page.show, title="Robots", icon=":material/smart_toy:", url_path="robots", default=True),
+        st.Page(jobs_page.show, title="Jobs", icon=":material/list_alt:", url_path="jobs"),
+    ]
+    page = st.navigation(pages, position="hidden")
+    _header(pages, signed_in.server)
+    st.title(page.title, anchor=False)
     page.run()
+
+
+def _header(pages: list[StreamlitPage], server: str) -> None:
+    """The pages to go to and who is asked; Streamlit's own navigation hides both on a narrow screen."""
+    with st.container(horizontal=True, vertical_alignment="center", key="header"):
+        st.image(str(_LOGO), width=130)
+        for page in pages:
+            st.page_link(page, width="content")
+        st.space("stretch")
+        st.caption(f"`{server}`", width="content")
+        st.button("Sign out", icon=":material/logout:", on_click=session.sign_out, width="content")
 
 
 def _sign_in() -> None:

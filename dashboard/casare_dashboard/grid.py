@@ -14,7 +14,8 @@ import streamlit as st
 from casare_dashboard import words
 
 ROW = 35  # pixels
-SPANS = ("Last seen", "Duration", "Age")  # columns of seconds: sorted as numbers, shown as `3m12s`
+# Columns of seconds: sorted as numbers, shown as `3m12s`.
+SPANS = {"Last seen": words.age, "Duration": words.span, "Age": words.age}
 
 
 def choose(rows: Sequence[Mapping[str, Any]], key: str, columns: Mapping[str, Any], most: int = 12) -> str | None:
@@ -59,13 +60,8 @@ def _keep_choice(key: str) -> Callable[[], None]:
 
 def _styled(rows: Sequence[Mapping[str, Any]], columns: list[str]) -> Any:
     frame = pd.DataFrame([{name: row[name] for name in columns} for row in rows], columns=pd.Index(columns))
-    spans = [name for name in SPANS if name in columns]
-    frame[spans] = frame[spans].astype("float64")
-    return frame.style.format(_span, subset=spans)
-
-
-def _span(seconds: float) -> str:
-    return "" if pd.isna(seconds) else words.span(seconds)
+    spans = {name: write for name, write in SPANS.items() if name in columns}
+    return frame.astype(dict.fromkeys(spans, "float64")).style.format(spans, na_rep="")
 
 
 def status_column(statuses: Sequence[str], width: int) -> Any:

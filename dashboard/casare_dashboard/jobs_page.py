@@ -15,7 +15,6 @@ _GRID = "jobs_grid"
 
 def show() -> None:
     """Draw the page."""
-    st.title("Jobs")
     session = current()
     known = (session.jobs.peek().value if session else None) or []
     with st.container(horizontal=True, vertical_alignment="bottom"):

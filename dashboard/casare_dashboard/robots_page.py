@@ -15,7 +15,6 @@ _GRID = "robots_grid"
 
 def show() -> None:
     """Draw the page."""
-    st.title("Robots")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
             "Search",

@@ -51,11 +51,11 @@ OPTIONS = {
 CSS = """<style>
 [data-testid="stStatusWidget"], [data-testid="stDecoration"] { display: none; }
 [data-stale="true"] { opacity: 1 !important; transition: none !important; }
-[data-testid="stMainBlockContainer"] { padding: 2.2rem 2.5rem 3rem; max-width: 1600px; }
-@media (max-width: 800px) { [data-testid="stMainBlockContainer"] { padding: 3.5rem 1rem 2rem; } }
-[data-testid="stSidebar"] { width: 14rem !important; min-width: 14rem !important; }
+[data-testid="stHeader"] { display: none; }
+[data-testid="stMainBlockContainer"] { padding: 1rem 2.5rem 3rem; max-width: 1600px; }
+@media (max-width: 800px) { [data-testid="stMainBlockContainer"] { padding: 0.7rem 1rem 2rem; } }
+.st-key-header { border-bottom: 1px solid rgba(128, 134, 152, 0.25); padding-bottom: 0.6rem; }
 [data-testid="stLayoutWrapper"]:has(> .st-key-sign_in) { align-self: center; margin: 12vh auto 0; width: auto; }
-[data-testid="stApp"]:has(.st-key-sign_in) [data-testid="stHeader"] { visibility: hidden; }
 .casare-tally { display: flex; flex-wrap: wrap; gap: 0.4rem 1.6rem; margin: 0 0 0.25rem; }
 .casare-tally div { display: flex; align-items: baseline; gap: 0.4rem; white-space: nowrap; }
 .casare-tally b { font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; }

@@ -38,8 +38,8 @@ def seconds_since(obj: Object, now: datetime, *path: str) -> float | None:
 
 def ago(obj: Object, now: datetime, *path: str) -> str:
     """`3m12s ago`, or an empty text."""
-    then = moment(obj, *path)
-    return f"{durations.human(max(now, then) - then)} ago" if then else ""
+    seconds = seconds_since(obj, now, *path)
+    return "" if seconds is None else f"{age(seconds)} ago"
 
 
 def clock(then: datetime | None) -> str:
@@ -62,7 +62,10 @@ def facts(pairs: list[tuple[str, Any]]) -> list[tuple[str, str]]:
 
 
 def span(seconds: float) -> str:
-    """A length of time: `350 ms`, `12s`, `3m12s`."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    return durations.human(timedelta(seconds=seconds))
+    """How long something took: `350 ms`, `12s`, `3m12s`."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else age(seconds)
+
+
+def age(seconds: float) -> str:
+    """How long ago something was: `0s`, `12s`, `3m12s`."""
+    return str(durations.human(timedelta(seconds=seconds)))

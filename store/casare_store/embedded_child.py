@@ -59,6 +59,7 @@ def spawn(
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=sys.platform != "win32",
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         user=account.uid if account else None,
         group=account.gid if account else None,
         extra_groups=[] if account else None,

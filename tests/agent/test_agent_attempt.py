@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from casare_agent import leftovers, recovery, result
@@ -170,6 +171,7 @@ def test_the_next_agent_ends_what_a_killed_one_left_running(until: Until, alive:
                             start_new_session=True)
     assert left.stdout is not None
     escaped = int(left.stdout.readline())
+    until(lambda: "CASARE_JOB_UID" in psutil.Process(escaped).environ(), "it has its environment")
     leftovers.record(directory, left.pid, leftovers.created(left.pid))
     assert recovery.recover(workshop, lambda: None) == {}
     assert left.wait() == -9

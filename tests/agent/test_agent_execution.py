@@ -151,7 +151,9 @@ json.dump({"percent": 100, "message": "312 of 318"}, open(os.environ["CASARE_PRO
     assert result == Result("Succeeded", "Completed", "312 of 318", 0, {"matched": 312})
 
 
-@pytest.mark.parametrize(("written", "words"), [("[1]", "JSON object"), ("{", "not JSON"), ("x" * 2**20 + "x", "1Mi")])
+@pytest.mark.parametrize(("written", "words"), [
+    ("[1]", "JSON object"), ("{", "as JSON"), ('{"a": "\\u0000"}', "NUL"), ("x" * 2**20 + "x", "1Mi"),
+])
 def test_outputs_that_are_no_object_fail_the_job_plainly(run: Bench, written: str, words: str) -> None:
     put(run.workshop, written.encode())
     files = [{"name": "out", "path": "out", "sha256": hashlib.sha256(written.encode()).hexdigest()}]

@@ -34,10 +34,26 @@ def test_durations_are_read(text: str, span: timedelta) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "5", "m", "5 m", "-5m", "5m1h", "5m5m", "1h 30m", "5x", "1e3s", "5M", "٥m", "36501d", "9" * 400 + "s", "1.s"],
+    [
+        "",
+        "5",
+        "m",
+        "5 m",
+        "-5m",
+        "5m1h",
+        "5m5m",
+        "1h 30m",
+        "5x",
+        "1e3s",
+        "5M",
+        "\u0665m",
+        "36501d",
+        "9" * 400 + "s",
+        "1.s",
+    ],
 )
 def test_anything_else_is_a_value_error_in_one_line(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a duration|is too long") as caught:
+    with pytest.raises(ValueError, match=r"is not a duration|is too long") as caught:
         parse_duration(text)
     assert len(str(caught.value)) < 150
 
@@ -127,7 +143,7 @@ def test_quantities_are_read(text: str | int, amount: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "Mi", "5 Mi", "-1", -1, "1K", "1m", "1e3", "1MB", "8Ei", True, None, "9" * 30])
 def test_other_quantities_are_a_value_error(text: object) -> None:
-    with pytest.raises(ValueError, match="is not an amount|is too much"):
+    with pytest.raises(ValueError, match=r"is not an amount|is too much"):
         parse_quantity(text)  # type: ignore[arg-type]
 
 

@@ -7,10 +7,15 @@ was given; every other key reaches its own namespace; only the server's admin ke
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+Object = dict[str, Any]
 
 Verb = Literal["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]
 READ = frozenset({"get", "list", "watch"})
+# What a robot must not decide about itself.
+PEOPLE_DECIDE = frozenset({"serves", "desiredState", "drain", "restartRequestedAt", "taints", "maintenanceWindows"})
+_DEFAULTS = {"desiredState": "Active"}
 # What an operator runs the fleet with; keys and namespaces are an admin's.
 OPERATED = frozenset({"robots", "workflows", "jobs", "schedules", "fires", "events", "blobs"})
 
@@ -52,7 +57,18 @@ def allowed(who: Identity, what: Attempted) -> bool:
     return who.role == "operator" and what.resource in OPERATED
 
 
+def robot_may_write(who: Identity, old: Object | None, new: Object) -> bool:
+    """Whether a robot's key may make its Robot so: its own, saying what it is, never whom it serves or when."""
+    meta = new.get("metadata") or {}
+    before, after = (old or {}).get("spec") or {}, new.get("spec") or {}
+    is_own = meta.get("name") == who.robot_name and meta.get("namespace") == who.namespace
+    return is_own and all(before.get(key, _DEFAULTS.get(key)) == after.get(key, _DEFAULTS.get(key))
+                          for key in PEOPLE_DECIDE)
+
+
 def _robot(who: Identity, what: Attempted) -> bool:
+    if what.resource == "robots" and what.verb == "create" and what.name is None:
+        return what.namespace == who.namespace
     if what.resource == "robots":
         own = what.namespace == who.namespace and what.name == who.robot_name
         return own and (what.verb in ("get", "patch", "create") and what.subresource in (None, "report"))

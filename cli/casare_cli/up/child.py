@@ -17,6 +17,10 @@ from typing import Protocol
 
 from casare_store import embedded_child
 
+# Windows has neither: there a break asks, and ending is killing.
+STOP: int = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
+KILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
+
 
 class Child(Protocol):
     """What the supervisor needs of a program."""
@@ -96,7 +100,7 @@ class Process:
 
     def end(self) -> None:
         if self._process is not None and self.pid is not None:
-            self._process.terminate()
+            self._process.send_signal(STOP)
 
     def kill(self) -> None:
         """Its process group as well: what it started itself must not stay behind."""
@@ -104,5 +108,5 @@ class Process:
             return
         if hasattr(os, "killpg"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+                os.killpg(self._process.pid, KILL)
         self._process.kill()

@@ -60,7 +60,7 @@ class DataDir:
     def make(self) -> None:
         """The directory and its private folders. Raises Failure."""
         try:
-            for folder in (self.path, self.path / "log", self.path / "agents", self.pki):
+            for folder in (self.path, self.pki, *(self.path / name for name in ("log", "agents", "agent"))):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise Failure(f"{error.filename}: {error.strerror}; choose another directory with --data-dir") from None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 from pathlib import Path
 
+from casare_cli.up.child import KILL
 from casare_store.embedded import EmbeddedError, Server
 
 
@@ -53,4 +53,4 @@ class Postgres:
 
     def kill(self) -> None:
         if self.pid is not None:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, KILL)

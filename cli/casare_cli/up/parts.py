@@ -7,11 +7,10 @@ run other people's code, so neither the admin key nor the database's address rea
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Mapping
 
-from casare_cli.up.child import Process
+from casare_cli.up.child import KILL, Process
 from casare_cli.up.data_dir import DataDir
 from casare_cli.up.settings import Settings
 
@@ -69,7 +68,7 @@ class Parts:
         made = self._python(name, ["casare_agent", "--config", str(self._data.agent(name))], {}, stage=4)
         made.env = {"CASARE_SHUTDOWN_GRACE": f"{AGENT_GRACE:.0f}"} | dict(made.env)
         made.grace = _seconds(made.env["CASARE_SHUTDOWN_GRACE"]) + 20  # it hands back what did not finish
-        made.death_signal = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL  # or jobs would outlive us
+        made.death_signal = KILL  # when we are killed: it would go on for as long as its jobs do
         made.final_codes = frozenset({ROBOT_DELETED})
         return made
 

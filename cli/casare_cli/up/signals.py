@@ -25,6 +25,8 @@ class Signals:
     def handled(self) -> Iterator[None]:
         """Takes the signals over while the block runs."""
         numbers = [getattr(signal, name) for name in (*_ENDING, "SIGCHLD") if hasattr(signal, name)]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+            numbers.remove(signal.SIGHUP)  # somebody said nohup
         before = {number: signal.signal(number, self._put) for number in numbers}
         try:
             yield

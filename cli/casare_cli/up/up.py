@@ -15,7 +15,7 @@ from casare_cli.up.settings import Settings
 from casare_cli.up.signals import Signals
 from casare_cli.up.starting import System
 from casare_cli.up.supervisor import Ending
-from casare_store import embedded, embedded_child
+from casare_store import embedded, embedded_child, embedded_windows
 
 DETACHED = "CASARE_UP_DETACHED"  # set by ourselves in the process that stays when the command returns
 INTERRUPTED = 130
@@ -33,6 +33,7 @@ def up(settings: Settings) -> int:
     with data_dir.claimed(data):
         probes.check_ports(settings)
         embedded_child.raise_open_files()
+        embedded_windows.join_job()
         return _run(settings, data)
 
 

@@ -1,0 +1,59 @@
+"""`python -m casare_controller`: runs the duties until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+
+import psycopg
+
+from casare_controller.duties.garbage import Garbage
+from casare_controller.duties.placement import Placement
+from casare_controller.duties.presence import Presence
+from casare_controller.duties.schedules import Schedules
+from casare_controller.duties.timers import Timers
+from casare_controller.manager import Manager
+from casare_store import logs
+from casare_store.events import Recorder
+from casare_store.store import Store
+
+
+def main() -> int:
+    """Exit code 0 after a clean stop, 1 with one line that says what is wrong."""
+    logs.configure("controller")
+    url = os.environ.get("DATABASE_URL")
+    if not url:
+        print("error: DATABASE_URL is not set: name the database of the fleet", file=sys.stderr)
+        return 1
+    try:
+        asyncio.run(_run(url))
+    except psycopg.OperationalError as error:
+        print(f"error: the database can't be used: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(url: str) -> None:
+    store = await Store.open(url, pool_size=6)
+    events = Recorder(store.writer, "controller")
+    events.start()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    gc.freeze()
+    duties = [
+        Placement(store, events), Presence(store, events), Timers(store, events), Schedules(store, events),
+        Garbage(store),
+    ]
+    try:
+        await Manager(store, list(duties)).run(stop)
+    finally:
+        await events.stop()
+        await store.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""What is no longer needed? Dependents without owners, the old end of the change log, logs and files of what is gone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from casare_api.kinds import KINDS
+from casare_store import objects, partitions, queues
+from casare_store.batch import begin
+from casare_store.columns import table
+from casare_store.store import Store
+
+PER_RUN = 500  # objects of a kind
+SWEEP_EVERY = 60.0  # seconds
+
+
+@dataclass(slots=True)
+class Garbage:
+    """The duty."""
+
+    store: Store
+    clock: Callable[[], float] = time.monotonic
+    name: str = "garbage"
+    every: float = 5.0
+    watches: frozenset[str] = frozenset()
+    _swept_at: float = -1e9
+
+    async def run_once(self) -> dict[str, int]:
+        collected = await self._collect()
+        async with self.store.pool.connection() as connection:
+            compacted = await partitions.compact(connection)
+            swept = 0
+            if self.clock() - self._swept_at >= SWEEP_EVERY:
+                swept = await queues.sweep(connection)
+                self._swept_at = self.clock()
+        return {"dependents": collected, "compacted": compacted, "swept": swept}
+
+    async def _collect(self) -> int:
+        """Deletes objects whose owners are all gone; those held by finalizers are marked."""
+        total = 0
+        tables = [table(kind) for kind in KINDS.values()]
+        for kind in KINDS.values():
+            async with self.store.pool.connection() as connection:
+                found = await queues.orphans(connection, table(kind), tables, PER_RUN)
+                if not found:
+                    continue
+                async with begin(connection) as batch:
+                    known = await batch.read((kind.kind, namespace, name) for namespace, name, _ in found)
+                    uids = {uid for _, _, uid in found}
+                    for obj in known.values():
+                        new = objects.deleted(obj, batch.now)
+                        if obj["metadata"]["uid"] in uids and new is not obj:
+                            batch.stage(kind, obj, new)
+                            total += 1
+                    await batch.commit()
+        return total

@@ -1,0 +1,128 @@
+"""Which robots are there, and what becomes of the jobs of those that are not?
+
+Offline (a lease ran out while some apiserver was listening) only stops placement. Lost (silent for `lostAfter`) ends
+the attempt as the job's retry policy says. Slots and Idle or Busy are observed; watchers are told of them here, at
+most 200 robots a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from casare_api.decisions import lifecycle
+from casare_api.kinds import Object, dig
+from casare_api.kinds.job import JOB
+from casare_api.kinds.robot import ROBOT
+from casare_api.machinery import times
+from casare_api.machinery.durations import format_duration, parse_duration
+from casare_store import queues
+from casare_store.batch import Batch, begin
+from casare_store.events import Recorder
+from casare_store.store import Store
+
+TOLD_PER_SECOND = 200  # robots
+
+
+@dataclass(slots=True)
+class Presence:
+    """The duty."""
+
+    store: Store
+    events: Recorder
+    name: str = "presence"
+    every: float = 0.5
+    watches: frozenset[str] = frozenset()
+
+    async def run_once(self) -> dict[str, int]:
+        async with self.store.pool.connection() as connection:
+            came, went = await queues.came_and_went(connection)
+        online = await self._set(came, True) if came else 0
+        offline = await self._set(went, False) if went else 0
+        lost = await self._end_lost_attempts()
+        told = await self._tell_watchers()
+        return {"online": online, "offline": offline, "lost": lost, "told": told}
+
+    async def _set(self, uids: list[str], online: bool) -> int:
+        """Writes presence and the Robot's Ready condition in one transaction."""
+        async with self.store.pool.connection() as connection, begin(connection) as batch:
+            changed = await queues.set_online(batch, uids, online)
+            robots = await batch.objects(ROBOT, "t.uid = ANY(%s::uuid[])", (changed,))
+            for robot in robots:
+                batch.stage(ROBOT, robot, with_ready(robot, online, batch.now))
+            await batch.commit()
+        for robot in robots:
+            reason, words = ("Online", "it sends heartbeats") if online else ("Offline", "no heartbeat in time")
+            self.events.tell(robot, reason, words, "Normal" if online else "Warning")
+        return len(robots)
+
+    async def _end_lost_attempts(self) -> int:
+        async with self.store.pool.connection() as connection:
+            silent = await queues.jobs_of_silent_robots(connection)
+        if not silent:
+            return 0
+        since = {(namespace, name): (moment, gone) for namespace, name, moment, gone in silent}
+
+        def lose(job: Object, now: datetime) -> Object:
+            moment, robot_is_gone = since[job["metadata"]["namespace"], job["metadata"]["name"]]
+            return lost(job, moment, robot_is_gone, now)
+
+        async with self.store.pool.connection() as connection, begin(connection) as batch:
+            known = await batch.read(("Job", *key) for key in since)
+            changed = _stage(batch, list(known.values()), lose)
+            await batch.commit()
+        for job in changed:
+            self.events.tell(job, "RobotLost", f"its robot is lost; the job is {lifecycle.phase(job)}", "Warning")
+        return len(changed)
+
+    async def _tell_watchers(self) -> int:
+        """Robots whose observed state moved get a new revision, coalesced."""
+        async with self.store.pool.connection() as connection:
+            stale = await queues.stale_robots(connection, int(TOLD_PER_SECOND * self.every))
+        if not stale:
+            return 0
+        async with self.store.pool.connection() as connection, begin(connection) as batch:
+            for robot in await batch.objects(ROBOT, "t.uid = ANY(%s::uuid[])", (stale,)):
+                batch.stage(ROBOT, robot, robot)
+            await batch.commit()
+        return len(stale)
+
+
+def with_ready(robot: Object, online: bool, now: datetime) -> Object:
+    """The robot with its Ready condition and phase as they are now."""
+    ready = {
+        "type": "Ready",
+        "status": "True" if online else "False",
+        "reason": "Heartbeat" if online else "Silent",
+        "message": "it sends heartbeats" if online else "no heartbeat in time; nothing is placed on it",
+        "lastTransitionTime": times.to_text(now),
+    }
+    status = robot.get("status") or {}
+    others = [one for one in status.get("conditions") or [] if one.get("type") != "Ready"]
+    used = dig(robot, "status", "slots", "used") or 0
+    phase = ("Busy" if used else "Idle") if online else "Offline"
+    return {**robot, "status": {**status, "phase": phase, "conditions": [ready, *others]}}
+
+
+def lost(job: Object, silent_since: datetime | None, robot_is_gone: bool, now: datetime) -> Object:
+    """The job after `lostAfter` of silence, or at once when its robot was deleted; unchanged before that."""
+    name = dig(job, "status", "robotName")
+    if robot_is_gone:
+        return lifecycle.lose(job, "RobotDeleted", f"robot {name} was deleted", now)
+    patience = parse_duration(dig(job, "spec", "lostAfter") or "2m")
+    if silent_since is None or now - silent_since < patience:
+        return job
+    return lifecycle.lose(job, "RobotOffline", f"robot {name} was silent for {format_duration(patience)}", now)
+
+
+def _stage(batch: Batch, jobs: list[Object], move: Callable[[Object, datetime], Object]) -> list[Object]:
+    """Stages the jobs that a rule moves; their new states."""
+    changed = []
+    for job in jobs:
+        new = move(job, batch.now)
+        if new is not job:
+            staged = batch.stage(JOB, job, new)
+            assert staged is not None
+            changed.append(staged)
+    return changed

@@ -1,0 +1,231 @@
+"""What do the duties read? Queues, free robots, silent robots, what is due; each one set, in one query.
+
+All of it is read outside the history lock where it is large, and read again inside for what is about to change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from psycopg import AsyncConnection
+
+from casare_api.kinds import Object
+from casare_api.kinds.job import JOB
+from casare_store.arrays import Int8s, Texts
+from casare_store.batch import Batch
+
+Connection = AsyncConnection[Any]
+
+# A loose walk over the partial index: one look-up a queue, however long the queues are.
+_QUEUES = """
+WITH RECURSIVE q AS (
+    (SELECT namespace, class FROM jobs WHERE ready ORDER BY namespace, class LIMIT 1)
+    UNION ALL
+    SELECT n.namespace, n.class FROM q, LATERAL (
+        SELECT namespace, class FROM jobs WHERE ready AND (namespace, class) > (q.namespace, q.class)
+        ORDER BY namespace, class LIMIT 1) n
+)
+SELECT q.namespace, q.class, c.requirements FROM q LEFT JOIN classes c USING (class)"""
+
+_HEADS = """
+SELECT k.namespace, k.class, h.rank, h.name
+FROM unnest(%b, %b) AS k(namespace, class), LATERAL (
+    SELECT j.rank, j.name FROM jobs j WHERE j.ready AND j.namespace = k.namespace AND j.class = k.class
+    ORDER BY j.rank LIMIT %s) h"""
+
+_ROBOTS = """
+SELECT t.uid::text, t.rv, coalesce(l.online, false), u.used, t.slots
+FROM robots t LEFT JOIN leases l ON l.robot_uid = t.uid LEFT JOIN (
+    SELECT robot_uid, count(*) AS used FROM jobs WHERE phase IN ('Assigned', 'Running') GROUP BY robot_uid
+) u ON u.robot_uid = t.uid"""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueHead:
+    """A queue that has jobs: a namespace and a class of requirements (their canonical JSON)."""
+
+    namespace: str
+    class_: int
+    requirements: str
+
+
+@dataclass(frozen=True, slots=True)
+class RobotState:
+    """A robot as placement sees it; `rv` tells whether a parsed copy is still good."""
+
+    uid: str
+    rv: int
+    online: bool
+    used: int
+    slots: int
+
+
+async def queues(connection: Connection) -> list[QueueHead]:
+    """Every queue that holds a job that may be placed."""
+    cursor = await connection.execute(_QUEUES, prepare=True)
+    return [QueueHead(namespace, class_, said or "{}") for namespace, class_, said in await cursor.fetchall()]
+
+
+async def heads(
+    connection: Connection, wanted: list[QueueHead], limit: int
+) -> dict[tuple[str, int], list[tuple[datetime, str]]]:
+    """The first jobs (rank, name) of each queue."""
+    args = (Texts(one.namespace for one in wanted), Int8s(one.class_ for one in wanted), limit)
+    cursor = await connection.execute(_HEADS, args, prepare=True)
+    found: dict[tuple[str, int], list[tuple[datetime, str]]] = {}
+    for namespace, class_, rank, name in await cursor.fetchall():
+        found.setdefault((namespace, class_), []).append((rank, name))
+    return found
+
+
+async def robots(connection: Connection) -> list[RobotState]:
+    """Every robot with its presence and its live jobs."""
+    cursor = await connection.execute(_ROBOTS, prepare=True)
+    return [RobotState(uid, rv, online, used or 0, slots) for uid, rv, online, used, slots in await cursor.fetchall()]
+
+
+async def robot_objects(connection: Connection, uids: list[str]) -> list[Object]:
+    """Robots as objects, without what is observed."""
+    cursor = await connection.execute("SELECT head || tail FROM robots WHERE uid = ANY(%s::uuid[])", (uids,))
+    return [orjson.loads(text) for (text,) in await cursor.fetchall()]
+
+
+async def room(batch: Batch, uids: list[str]) -> dict[str, int]:
+    """Free slots of robots that may take work now, under the lock: what a placement must not exceed."""
+    rows = await batch.select(
+        "SELECT r.uid::text, r.slots - (SELECT count(*) FROM jobs j WHERE j.robot_uid = r.uid "
+        "AND j.phase IN ('Assigned', 'Running')) FROM robots r JOIN leases l ON l.robot_uid = r.uid "
+        "WHERE r.uid = ANY(%s::uuid[]) AND l.online", (uids,),
+    )
+    return {uid: int(free) for uid, free in rows}
+
+
+async def save_reasons(connection: Connection, reasons: dict[tuple[str, int], str]) -> None:
+    """Keeps why each queue waits, one row a queue; queues that are gone are forgotten. Not part of history."""
+    keys = list(reasons)
+    args = (Texts(key[0] for key in keys), Int8s(key[1] for key in keys), Texts(reasons[key] for key in keys))
+    async with connection.transaction():
+        await connection.execute(
+            "DELETE FROM queue_reasons q WHERE NOT EXISTS (SELECT FROM unnest(%b, %b) AS k(namespace, class) "
+            "WHERE k.namespace = q.namespace AND k.class = q.class)", args[:2],
+        )
+        await connection.execute(
+            "INSERT INTO queue_reasons SELECT * FROM unnest(%b, %b, %b) ON CONFLICT (namespace, class) "
+            "DO UPDATE SET reasons = excluded.reasons WHERE queue_reasons.reasons <> excluded.reasons", args,
+        )
+
+
+# -- presence ------------------------------------------------------------------------------------------------------
+
+# Time that some living apiserver covered without a gap, up to now; nobody is judged over more than that.
+_COVERED = """
+(SELECT min(c.since) FROM coverage c WHERE c.last > clock_timestamp() - interval '3 seconds')"""
+
+_CAME = "SELECT robot_uid::text FROM leases WHERE NOT online AND expires_at > clock_timestamp() LIMIT 500"
+_WENT = f"""
+SELECT robot_uid::text FROM leases
+WHERE online AND expires_at < clock_timestamp()
+  AND {_COVERED} + (expires_at - last_seen) < clock_timestamp() LIMIT 500"""
+
+
+async def came_and_went(connection: Connection) -> tuple[list[str], list[str]]:
+    """Robots that are back, and robots that have been silent for all of their lease while somebody was listening."""
+    came = await (await connection.execute(_CAME, prepare=True)).fetchall()
+    went = await (await connection.execute(_WENT, prepare=True)).fetchall()
+    return [row[0] for row in came], [row[0] for row in went]
+
+
+async def set_online(batch: Batch, uids: list[str], online: bool) -> list[str]:
+    """Changes presence under the lock; the robots it really changed for (a heartbeat may have come in between)."""
+    still = "expires_at > clock_timestamp()" if online else "expires_at < clock_timestamp()"
+    rows = await batch.select(
+        f"UPDATE leases SET online = %s WHERE robot_uid = ANY(%s::uuid[]) AND online <> %s AND {still} "
+        "RETURNING robot_uid::text", (online, uids, online),
+    )
+    return [row[0] for row in rows]
+
+
+_SILENT = f"""
+SELECT j.namespace, j.name, greatest(l.last_seen, {_COVERED}), r.uid IS NULL
+FROM jobs j LEFT JOIN robots r ON r.uid = j.robot_uid LEFT JOIN leases l ON l.robot_uid = j.robot_uid
+WHERE j.phase IN ('Assigned', 'Running') AND (r.uid IS NULL OR NOT l.online) LIMIT 1000"""
+
+
+async def jobs_of_silent_robots(connection: Connection) -> list[tuple[str, str, datetime | None, bool]]:
+    """Live jobs whose robot is offline or gone: namespace, name, silent since (covered time only), robot is gone."""
+    cursor = await connection.execute(_SILENT, prepare=True)
+    return [(row[0], row[1], row[2], row[3]) for row in await cursor.fetchall()]
+
+
+_STALE = """
+SELECT t.uid::text FROM robots t LEFT JOIN leases l ON l.robot_uid = t.uid CROSS JOIN LATERAL (
+    SELECT count(*) AS used FROM jobs j WHERE j.robot_uid = t.uid AND j.phase IN ('Assigned', 'Running')) u
+WHERE u.used <> t.used OR t.phase <> CASE WHEN l.robot_uid IS NULL THEN 'Pending' WHEN NOT l.online THEN 'Offline'
+                                          WHEN u.used > 0 THEN 'Busy' ELSE 'Idle' END
+ORDER BY t.rv LIMIT %s"""
+
+
+async def stale_robots(connection: Connection, limit: int) -> list[str]:
+    """Robots whose watchers have been told another phase or number of used slots than is true now."""
+    cursor = await connection.execute(_STALE, (limit,), prepare=True)
+    return [row[0] for row in await cursor.fetchall()]
+
+
+# -- what is due ---------------------------------------------------------------------------------------------------
+
+
+async def due_jobs(batch: Batch, limit: int) -> list[Object]:
+    """Jobs whose exit timer ran out, the longest overdue first."""
+    return await batch.objects(JOB, "t.due <= clock_timestamp() ORDER BY t.due LIMIT %s", (limit,))
+
+
+async def next_due(connection: Connection) -> float | None:
+    """Seconds until the next timer of a job or schedule runs out; None when none is set."""
+    cursor = await connection.execute(
+        "SELECT extract(epoch FROM least((SELECT min(due) FROM jobs WHERE due IS NOT NULL), "
+        "(SELECT min(due) FROM schedules WHERE due IS NOT NULL)) - clock_timestamp())", prepare=True,
+    )
+    found = await cursor.fetchone()
+    return float(found[0]) if found and found[0] is not None else None
+
+
+# -- garbage -------------------------------------------------------------------------------------------------------
+
+
+async def orphans(connection: Connection, table: str, all_tables: list[str], limit: int) -> list[tuple[str, str, str]]:
+    """Objects of a kind whose owners are all gone: namespace, name, uid."""
+    alive = " UNION ALL ".join(f"SELECT FROM {one} o WHERE o.uid = w.uid" for one in all_tables)
+    cursor = await connection.execute(
+        f"SELECT t.namespace, t.name, t.uid::text FROM {table} t WHERE t.owners IS NOT NULL AND NOT EXISTS ("
+        f"SELECT FROM unnest(t.owners) AS w(uid) WHERE EXISTS ({alive})) LIMIT %s", (limit,),
+    )
+    return [(row[0], row[1], row[2]) for row in await cursor.fetchall()]
+
+
+_SWEEPS = (
+    "DELETE FROM job_logs l WHERE ctid = ANY(ARRAY(SELECT x.ctid FROM job_logs x WHERE "
+    "NOT EXISTS (SELECT FROM jobs j WHERE j.uid = x.job_uid) AND x.at < clock_timestamp() - interval '10 minutes' "
+    "LIMIT 5000))",
+    "DELETE FROM job_logs WHERE ctid = ANY(ARRAY(SELECT x.ctid FROM job_logs x "
+    "WHERE x.at < clock_timestamp() - interval '30 days' LIMIT 5000))",
+    "DELETE FROM leases l WHERE NOT EXISTS (SELECT FROM robots r WHERE r.uid = l.robot_uid) "
+    "AND last_seen < clock_timestamp() - interval '1 hour'",
+    "DELETE FROM coverage WHERE last < clock_timestamp() - interval '1 hour'",
+    "DELETE FROM revisions r WHERE made < clock_timestamp() - interval '1 day' AND NOT EXISTS (SELECT FROM jobs j "
+    "WHERE j.namespace = r.namespace AND position(r.hash IN j.head) > 0) AND NOT EXISTS (SELECT FROM workflows w "
+    "WHERE w.namespace = r.namespace AND position(r.hash IN w.head) > 0)",
+    "DELETE FROM blobs b WHERE made < clock_timestamp() - interval '1 day' AND NOT EXISTS (SELECT FROM revisions r "
+    "WHERE r.namespace = b.namespace AND position(b.sha256 IN r.content) > 0)",
+)
+
+
+async def sweep(connection: Connection) -> int:
+    """Removes what lies beside rows that are gone, a bounded number at a time; how many rows went."""
+    total = 0
+    for statement in _SWEEPS:
+        cursor = await connection.execute(statement)
+        total += cursor.rowcount
+    return total
