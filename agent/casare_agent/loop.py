@@ -131,6 +131,7 @@ class Agent:
                 self._wake.wait(outage.failed(error))
                 continue
             outage.over()
+            self._presence.robot_uid = robot["metadata"]["uid"]
             self._assignments.start(robot)
             words = ", ".join(self._capabilities) or "no capabilities"
             _log.info("robot %s is ready at %s (%s)", self._settings.name, self._client.config.server, words)

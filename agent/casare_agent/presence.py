@@ -33,7 +33,7 @@ class Presence:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._robot_uid: str | None = None
+        self.robot_uid: str | None = None
         self._outage = Outage()
         self._again = Backoff(first=0.2)
         self._interval = FIRST_INTERVAL
@@ -56,21 +56,20 @@ class Presence:
         self._look_at_robot(answer.get("robotUID"))
         low, high = _INTERVALS
         self._interval = min(high, max(low, float(answer.get("intervalSeconds") or FIRST_INTERVAL)))
-        self._heartbeat_at = time.monotonic() + self._interval
+        self._heartbeat_at, self._earliest = time.monotonic() + self._interval, 0.0
         return list(answer.get("jobs") or [])
 
     def settled(self, all_answered: bool) -> None:
-        """Says whether every entry of the last report got its answer; what did not is not said again at once."""
+        """Says whether every entry that was sent got its answer; one that did not is not sent again at once."""
         if all_answered:
             self._again.reset()
-            self._earliest = 0.0
         else:
             self._earliest = time.monotonic() + self._again.next()
 
     def _look_at_robot(self, uid: str | None) -> None:
         """Another robot of the same name is not this one: ours was deleted, and what we watch is nobody's."""
-        self._robot_uid = self._robot_uid or uid
-        self.gone = self.gone or uid != self._robot_uid
+        if uid is not None and self.robot_uid is not None and uid != self.robot_uid:
+            self.gone = True
 
     def _failed(self, error: ApiError | Unreachable, running: int) -> None:
         if isinstance(error, ApiError) and error.status == 404:

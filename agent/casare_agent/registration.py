@@ -61,8 +61,9 @@ def register(client: Client, wanted: Object) -> Object:
     patch = difference(current, wanted)
     if patch is None:
         return current
+    changed = client.patch("Robot", name, patch, namespace)
     _log.info("robot %s: %s changed to this agent's settings", name, ", ".join(patch["spec"]))
-    return client.patch("Robot", name, patch, namespace)
+    return changed
 
 
 def _create(client: Client, wanted: Object) -> Object:

@@ -77,7 +77,8 @@ class VenvCache:
         shutil.rmtree(venv, ignore_errors=True)
         venv.mkdir(parents=True)
         env = environment.for_pip(os.environ)
-        _step("python -m venv", Command((interpreter, "-m", "venv", str(venv)), env, venv), run)
+        pip_or_not = () if requirements else ("--without-pip",)
+        _step("python -m venv", Command((interpreter, "-m", "venv", *pip_or_not, str(venv)), env, venv), run)
         if requirements:
             pip = (str(_python_of(venv)), "-m", "pip", "install", "--disable-pip-version-check", "--no-input")
             _step("pip install", Command((*pip, *requirements), env, venv), run)

@@ -59,7 +59,7 @@ async def _serve(settings: Settings) -> None:
         await _run(servers, server.hub.stop)
 
 
-async def _run(servers: "list[_Listener]", on_stop: Any) -> None:
+async def _run(servers: list[_Listener], on_stop: Any) -> None:
     """All listeners until a signal comes; watches are ended first, so that no client holds the stop up."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

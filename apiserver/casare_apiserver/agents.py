@@ -87,7 +87,7 @@ class Agents:
                            {"retryAfterSeconds": 1})
         spec = robot.get("spec") or {}
         answer = {"intervalSeconds": self.heartbeats.interval, "desiredState": spec.get("desiredState", "Active"),
-                  "jobs": results}
+                  "robotUID": uid, "jobs": results}
         answer |= {key: spec[key] for key in ("drain", "restartRequestedAt") if key in spec}
         await request.object(200, answer)
 

@@ -6,6 +6,7 @@ to it go in, lines come out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,7 @@ from casare_cli.table import Table, Value
 from casare_client.apply import DECLARED, LAST_APPLIED
 
 _WIDTH = 14  # of the labels' column
+_FRACTION = re.compile(r"\.\d+(?=Z$)")
 _HIDDEN = (LAST_APPLIED, DECLARED)
 
 
@@ -150,7 +152,7 @@ def _robot_job(job: Object, now: datetime) -> list[Value]:
 
 
 def _events(events: Sequence[Object], now: datetime) -> list[list[Value]]:
-    ordered = sorted(events, key=_last_seen)
+    ordered = sorted(events, key=lambda one: (_last_seen(one), int(one["metadata"].get("resourceVersion") or 0)))
     return [
         [_ago(_last_seen(one), now), one.get("type"), one.get("reason"), one.get("count") or 1, one.get("message")]
         for one in ordered
@@ -216,7 +218,7 @@ def _leaf(value: Any) -> str:
 
 
 def _when(text: object, now: datetime) -> str | None:
-    return f"{text} ({_ago(text, now)} ago)" if text else None
+    return f"{_FRACTION.sub('', str(text))} ({_ago(text, now)} ago)" if text else None
 
 
 def _ago(text: object, now: datetime) -> str | None:

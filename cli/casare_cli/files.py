@@ -25,11 +25,14 @@ class FileProblem(Exception):
 def with_digests(manifest: Manifest, store: Callable[[bytes], str]) -> Object:
     """The manifest's object with `sha256` beside every file it names; `store(bytes)` keeps them and returns it.
 
-    Raises FileProblem for a file that is missing, too large or outside of the applied folder.
+    A file that is not there but has its digest in the manifest (as `casare get -o yaml` prints it) is left as it is:
+    the server has it. Raises FileProblem for one that is missing, too large or outside of the applied folder.
     """
     obj = copy.deepcopy(manifest.object)
     for path, holder, key in named_files(obj):
-        holder["sha256"] = store(read(manifest, path, holder[key]))
+        file = _inside(manifest, path, holder[key])
+        if file.exists() or not holder.get("sha256"):
+            holder["sha256"] = store(read(manifest, path, holder[key]))
     return obj
 
 

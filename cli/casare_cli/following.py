@@ -54,7 +54,7 @@ def headline(job: Object) -> str:
 
 def _ending(status: Object) -> str:
     code = status.get("exitCode")
-    said = f" with exit code {code}" if code else ""
+    said = f" with exit code {code}" if code and f"code {code}" not in str(status.get("message")) else ""
     if status.get("startedTime") and status.get("finishedTime"):
         span = times.from_text(status["finishedTime"]) - times.from_text(status["startedTime"])
         said += f" after {durations.human(span)}"
@@ -68,7 +68,9 @@ def _why(status: Object, phase: str) -> str:
         progress = status["progress"]
         percent = f"{progress['percent']} % " if progress.get("percent") is not None else ""
         return (percent + str(progress.get("message") or "")).strip()
-    return str(status.get("message") or status.get("reason") or "") if phase in FINAL else ""
+    if phase in FINAL:
+        return str(status.get("message") or status.get("reason") or "").removeprefix("Completed")
+    return ""
 
 
 def follow(client: Client, namespace: str, name: str, tell: Callable[[str], None]) -> Object:
@@ -86,6 +88,7 @@ def follow(client: Client, namespace: str, name: str, tell: Callable[[str], None
         elif isinstance(item, str):
             _write(item)
         if view.ended is not None and view.log_is_over():
+            tell(headline(view.ended))
             return view.ended
     raise Failure(f"lost sight of job/{name}")
 
@@ -110,12 +113,11 @@ class _View:
             raise Failure(f"job/{self.name} was deleted")
         self._uid = job["metadata"]["uid"]
         self._open_log(job, pump)
-        said = headline(job)
-        if said != self._said:
+        if dig(job, "status", "phase") in FINAL:
+            self.ended, self._deadline = job, self._deadline or time.monotonic() + LOG_GRACE
+        elif (said := headline(job)) != self._said:
             self._said = said
             tell(said)
-        if dig(job, "status", "phase") in FINAL and self.ended is None:
-            self.ended, self._deadline = job, time.monotonic() + LOG_GRACE
 
     def log_is_over(self) -> bool:
         return not self.open_logs or time.monotonic() > self._deadline

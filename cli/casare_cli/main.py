@@ -146,7 +146,7 @@ def _from_client(error: Exception) -> tuple[str, int] | None:
     from casare_client.errors import NoServer, Unreachable
 
     if isinstance(error, Unreachable):
-        return f"{error} (is it running? 'casare up' starts one here)", 1
+        return f"{error}" + (" (is it running? 'casare up' starts one here)" if error.refused else ""), 1
     if isinstance(error, ApiError | NoServer):
         return _one_line(unauthorized(error) or str(error)), 1
     return None

@@ -73,23 +73,20 @@ def documents(text: str) -> list[Text]:
 
 def parse(document: Text) -> Parsed:
     """What one document says. Raises Unreadable."""
-    builder, parsed = _Builder(document.line), None
+    builder, parsed = _Builder(document.line), Parsed(None, document.line)
     try:
         events = yaml.parse(document.text, Loader=_LOADER)
         for event in events:
-            if not isinstance(event, yaml.DocumentStartEvent):
-                continue
-            first = next(events)
-            if parsed is not None:
-                raise Unreadable(builder.line_of(first), "not valid YAML: a new document begins with ---")
-            parsed = Parsed(builder.build(first, events, "", 0), builder.line_of(first), builder.lines)
+            if isinstance(event, yaml.DocumentStartEvent):
+                first = next(events)
+                parsed = Parsed(builder.build(first, events, "", 0), builder.line_of(first), builder.lines)
     except yaml.MarkedYAMLError as error:
         raise _explained(error, document) from None
     except yaml.YAMLError as error:
         position = int(getattr(error, "position", 0))
         line = document.line + document.text.count("\n", 0, position)
         raise Unreadable(line, "not valid YAML: it holds a control character") from None
-    return parsed or Parsed(None, document.line)
+    return parsed
 
 
 def scalar(text: str) -> Any:

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 
 class Unreachable(Exception):
-    """The server could not be reached, or the connection broke; nothing is known about what it did."""
+    """The server could not be reached, or the connection broke; nothing is known about what it did.
+
+    `refused` means that nothing listens at its address.
+    """
+
+    def __init__(self, message: str, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 class NoServer(Exception):

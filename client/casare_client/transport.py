@@ -138,11 +138,16 @@ class Transport:
         raise error
 
     def _unreachable(self, error: Exception) -> Unreachable:
-        return Unreachable(f"cannot reach {self.config.server}: {_why(error, self.config)}")
+        refused = isinstance(_root(error), ConnectionRefusedError)
+        return Unreachable(f"cannot reach {self.config.server}: {_why(error, self.config)}", refused)
 
 
 def _is_status(response: httpx2.Response) -> bool:
-    return response.headers.get("content-type", "").startswith("application/json")
+    try:
+        body = orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(body, dict) and body.get("kind") == "Status"
 
 
 def _ssl_context(config: Config) -> ssl.SSLContext | bool:

@@ -15,7 +15,7 @@ from casare_controller.duties.placement import Placement
 from casare_controller.duties.presence import Presence
 from casare_controller.duties.schedules import Schedules
 from casare_controller.duties.timers import Timers
-from casare_controller.manager import Manager
+from casare_controller.manager import Duty, Manager
 from casare_store import logs
 from casare_store.events import Recorder
 from casare_store.store import Store
@@ -44,12 +44,12 @@ async def _run(url: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     gc.freeze()
-    duties = [
+    duties: list[Duty] = [
         Placement(store, events), Presence(store, events), Timers(store, events), Schedules(store, events),
         Garbage(store),
     ]
     try:
-        await Manager(store, list(duties)).run(stop)
+        await Manager(store, duties).run(stop)
     finally:
         await events.stop()
         await store.close()

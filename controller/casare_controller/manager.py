@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import psycopg
+import psycopg_pool
 import structlog
 from psycopg import AsyncConnection
 
+from casare_store.batch import OutcomeUnknown
 from casare_store.changes import Compacted, LogReader
 from casare_store.connection import connect
 from casare_store.store import Store
@@ -113,7 +115,7 @@ class Manager:
                     failures = 0
                 else:
                     wait = TAKE_OVER_EVERY
-            except psycopg.OperationalError as error:
+            except (psycopg.OperationalError, psycopg_pool.PoolTimeout, OutcomeUnknown) as error:
                 failures += 1
                 log.warning("the database can't be used", duty=duty.name, why=str(error).split("\n")[0])
                 wait = _backoff(failures)
@@ -140,10 +142,10 @@ class Manager:
                     for duty in self.duties:
                         if duty.watches & kinds:
                             self._wakes[duty.name].set()
-            except (Compacted, psycopg.OperationalError, psycopg.errors.Error, TimeoutError):
+            except (Compacted, psycopg.Error, psycopg_pool.PoolTimeout):
                 await asyncio.sleep(0.5)
 
 
 def _backoff(failures: int) -> float:
     """Seconds until a duty that failed runs again: doubling to 15 s, with jitter."""
-    return min(15.0, 0.2 * 2 ** min(failures, 7)) * random.uniform(0.5, 1.0)
+    return min(15.0, 0.2 * 2.0 ** min(failures, 7)) * random.uniform(0.5, 1.0)

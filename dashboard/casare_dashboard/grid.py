@@ -18,7 +18,7 @@ ROW = 35  # pixels
 SPANS = {"Last seen": words.age, "Duration": words.span, "Age": words.age}
 
 
-def choose(rows: Sequence[Mapping[str, Any]], key: str, columns: Mapping[str, Any], most: int = 12) -> str | None:
+def choose(rows: Sequence[Mapping[str, Any]], key: str, columns: Mapping[str, Any], most: int = 9) -> str | None:
     """Draw the rows (all with the same keys, `uid` among them, hidden) and return the uid of the chosen one.
 
     `key` is the widget's; `columns` is Streamlit's column configuration, whose keys are the columns shown; `most` is

@@ -41,44 +41,43 @@ def _head(session: Session, focus: Focus, job: Object, server_is_there: bool) ->
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         name = dig(job, "metadata", "name")
         st.subheader(f"{name} {parts.badges([job_views.phase(job)])}", anchor=False, width="content")
-        if server_is_there and not job_views.is_final(job) and session.may_change(job):
-            _cancel(session, focus, job)
-    if trouble := st.session_state.get(_TROUBLE):
-        st.error(trouble, icon=":material/error:")
+        can_be_cancelled = server_is_there and not job_views.is_final(job) and session.may_change(job)
+        if can_be_cancelled and not job_views.is_being_cancelled(job):
+            asked = st.session_state.get(_ASKED) == focus.uid
+            st.button("Cancel job", key="cancel", width="content", disabled=asked, on_click=_ask, args=(focus.uid,))
+    if can_be_cancelled and st.session_state.get(_ASKED) == focus.uid:
+        _confirm(session, focus, job)
+    uid, trouble = st.session_state.get(_TROUBLE) or (None, "")
+    if uid == focus.uid:
+        st.error(parts.escaped(trouble), icon=":material/error:")
 
 
-def _cancel(session: Session, focus: Focus, job: Object) -> None:
-    """The button, then the question, then the request."""
-    if job_views.is_being_cancelled(job):
-        st.caption("It is being cancelled.")
-        return
-    if st.session_state.get(_ASKED) != focus.uid:
-        if st.button("Cancel job", icon=":material/cancel:", key="cancel", width="content"):
-            st.session_state[_ASKED] = focus.uid
-            st.session_state.pop(_TROUBLE, None)
-            st.rerun(scope="fragment")
-        return
-    with st.container(horizontal=True, vertical_alignment="center", width="content"):
+def _confirm(session: Session, focus: Focus, job: Object) -> None:
+    """The question before the deed. Callbacks act: a click must not be lost to a redraw that comes in between."""
+    with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown("End this job for good?", width="content")
-        if st.button("Yes, cancel it", type="primary", key="cancel_yes", width="content"):
-            _send_cancel(session, focus, job)
-        if st.button("Keep it", key="cancel_no", width="content"):
-            del st.session_state[_ASKED]
-            st.rerun(scope="fragment")
+        sent = (session, focus, job)
+        st.button("Yes, cancel it", type="primary", key="cancel_yes", width="content", on_click=_send_cancel, args=sent)
+        st.button("Keep it", key="cancel_no", width="content", on_click=_ask, args=(None,))
+
+
+def _ask(uid: str | None) -> None:
+    """Whose end is asked about; None: nobody's any more."""
+    st.session_state[_ASKED] = uid
+    st.session_state[_TROUBLE] = None
 
 
 def _send_cancel(session: Session, focus: Focus, job: Object) -> None:
-    st.session_state.pop(_ASKED, None)
+    _ask(None)
     metadata = job["metadata"]
     try:
         session.client.patch("Job", metadata["name"], {"spec": {"cancel": True}}, metadata["namespace"])
     except ApiError as error:
-        st.session_state[_TROUBLE] = f"The job was not cancelled: {error.message}"
+        st.session_state[_TROUBLE] = (focus.uid, f"The job was not cancelled: {error.message}")
     except Unreachable as error:
-        st.session_state[_TROUBLE] = f"Whether the job was cancelled is not known: {error}"
+        st.session_state[_TROUBLE] = (focus.uid, f"Whether the job was cancelled is not known: {error}")
     session.jobs.hurry()
     focus.object.hurry()
-    st.rerun(scope="fragment")
 
 
 def _standing(job: Object) -> None:

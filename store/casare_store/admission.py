@@ -15,7 +15,7 @@ import orjson
 
 from casare_api.decisions import lifecycle, schedule
 from casare_api.kinds import KINDS, Kind, Object, dig
-from casare_api.kinds.job import MUTABLE, TRANSITIONS, JobPhase
+from casare_api.kinds.job import FINAL, MUTABLE, TRANSITIONS, JobPhase
 from casare_api.machinery import times
 from casare_api.machinery.errors import ApiError, Cause
 from casare_store import columns, objects
@@ -60,6 +60,7 @@ def update(
         if new is current:
             return current
         _check_preconditions(kind, name, current, new)
+        new = objects.without_deletion(new, current)
         if status:
             return _with_status(kind, current, new)
         kept = {**{key: value for key, value in new.items() if key != "status"}}
@@ -176,7 +177,7 @@ def _check_parameters(job: Object, schema: Object | None, parameters: Object | N
 
 
 @lru_cache(maxsize=1000)
-def _validator(schema: str) -> Any:
+def _validator(schema: bytes) -> Any:
     """The validator of a schema; references to other documents are not followed, wherever they point."""
     import jsonschema
     from referencing import Registry
@@ -203,7 +204,7 @@ def _workflow(old: Object | None, new: Object, context: Context) -> Object:
     revision = hashlib.sha256(content).hexdigest()[:16]
     context.also(
         "INSERT INTO revisions (namespace, hash, content) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-        (new["metadata"]["namespace"], revision, columns.dump(new["spec"])),
+        (new["metadata"]["namespace"], revision, columns.dump(new["spec"]).decode()),
     )
     return {**new, "status": {**(new.get("status") or {}), "revision": revision}}
 
@@ -225,10 +226,13 @@ def _schedule(old: Object | None, new: Object, context: Context) -> Object:
     """A new or changed rule says anew when it fires next."""
     if old is not None and old["spec"] == new["spec"]:
         return new
-    following = schedule.next_fire(new["spec"], context.now)
-    status = {key: value for key, value in (new.get("status") or {}).items() if key != "nextFireTime"}
-    if following is not None and not new["spec"].get("suspend"):
-        status["nextFireTime"] = times.to_text(following)
+    meta = new["metadata"]
+    made = meta.get("creationTimestamp")
+    anchor = times.from_text(made) if made else context.now.replace(microsecond=0)
+    plan = schedule.plan_fires(new["spec"], None, context.now, anchor=anchor, uid=meta.get("uid", ""))
+    status = {key: value for key, value in (new.get("status") or {}).items() if key not in ("nextFireTime", "wakeTime")}
+    if plan.next is not None and not new["spec"].get("suspend"):
+        status |= {"nextFireTime": times.to_text(plan.next), "wakeTime": times.to_text(plan.wake or plan.next)}
     return {**new, "status": status}
 
 
@@ -285,7 +289,7 @@ def _check_transition(current: Object, new: Object) -> None:
         after = JobPhase(said)
     except ValueError:
         raise _invalid("Job", new, "status.phase", f'Unsupported value: "{said}"') from None
-    if before in lifecycle.FINAL or (after is not before and after not in TRANSITIONS[before]):
+    if before in FINAL or (after is not before and after not in TRANSITIONS[before]):
         raise _invalid("Job", new, "status.phase", f"Forbidden: a job does not go from {before} to {after}")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
 
 from casare_api.kinds import KINDS, Kind, Object
 from casare_store import arrays, columns, partitions, rendering
@@ -122,8 +123,11 @@ class Batch:
                     await connection.execute("UPDATE heads SET rv = %s", (self.rv,), prepare=True)
                     await connection.execute(f"NOTIFY {CHANNEL}")
                 await connection.execute("COMMIT")
-        except BaseException as error:
-            if connection.broken and self.changes:
+        except Exception as error:
+            # Only a transaction that is there and failed is known not to have been committed. A backend that is told to
+            # end finishes its COMMIT first and answers with an error all the same.
+            is_known = connection.info.transaction_status == TransactionStatus.INERROR
+            if self.changes and not is_known:
                 first = self.changes[0]
                 raise OutcomeUnknown(first.rv, first.state["metadata"]["uid"]) from error
             raise
@@ -143,7 +147,7 @@ async def begin(connection: Connection) -> AsyncIterator[Batch]:
     try:
         yield batch
     finally:
-        if not connection.broken and connection.info.transaction_status != 0:
+        if connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             await connection.execute("ROLLBACK")
 
 

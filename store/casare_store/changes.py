@@ -111,7 +111,8 @@ class LogReader:
                     found = await read_since(connection, rv)
                 except psycopg.OperationalError as error:
                     log.warning("the change log is out of reach; trying again", why=str(error).split("\n")[0])
-                    connection = await _close(connection)
+                    await _close(connection)
+                    connection = None
                     await asyncio.sleep(0.2)
                     continue
                 rv = found[-1].rv if found else rv

@@ -52,12 +52,10 @@ def _event_due(event: Object) -> datetime:
     return times.from_text(last) + parse_duration(EVENTS_KEPT)
 
 
-def _time(*path: str) -> Callable[[Object], datetime | None]:
-    def read(obj: Object) -> datetime | None:
-        text = dig(obj, *path)
-        return times.from_text(text) if text else None
-
-    return read
+def _fire_due(schedule: Object) -> datetime | None:
+    """When the schedule must be looked at: its next time, later by its jitter."""
+    text = dig(schedule, "status", "wakeTime") or dig(schedule, "status", "nextFireTime")
+    return times.from_text(text) if text else None
 
 
 def _text(*path: str) -> Callable[[Object], Any]:
@@ -82,7 +80,7 @@ INDEX_COLUMNS: dict[str, tuple[IndexColumn, ...]] = {
         IndexColumn("robot_id", "text", lambda robot: dig(robot, "spec", "robotId") or robot["metadata"]["name"]),
         IndexColumn("environment", "text", _text("spec", "environment")),
     ),
-    "Schedule": (IndexColumn("due", "timestamptz", _time("status", "nextFireTime")),),
+    "Schedule": (IndexColumn("due", "timestamptz", _fire_due),),
     "ApiKey": (
         IndexColumn("robot_name", "text", _text("spec", "robotName")),
         IndexColumn("role", "text", _text("spec", "role")),

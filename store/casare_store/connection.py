@@ -6,8 +6,8 @@ an idle transaction each end by themselves.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import psycopg
 from psycopg import AsyncConnection

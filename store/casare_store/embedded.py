@@ -64,7 +64,7 @@ class Server:
             with _locked(cluster.data_dir / "postgres.lock"):
                 return cls._adopt(cluster) or cls._launch(cluster)
         except OSError as error:
-            raise EmbeddedError(f"{error.filename or cluster.data_dir}: {error.strerror or error}") from None
+            raise _in_words(error, cluster) from None
 
     @property
     def adopted(self) -> bool:
@@ -161,7 +161,12 @@ def make_data_dir(data_dir: Path) -> None:
     try:
         _make_data_dir(cluster)
     except OSError as error:
-        raise EmbeddedError(f"{error.filename or cluster.data_dir}: {error.strerror or error}") from None
+        raise _in_words(error, cluster) from None
+
+
+def _in_words(error: OSError, cluster: Cluster) -> EmbeddedError:
+    where = error.filename or cluster.data_dir
+    return EmbeddedError(f"{where}: {error.strerror or error}: take another --data-dir")
 
 
 def _make_data_dir(cluster: Cluster) -> None:

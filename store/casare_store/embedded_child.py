@@ -63,7 +63,7 @@ def spawn(
         user=account.uid if account else None,
         group=account.gid if account else None,
         extra_groups=[] if account else None,
-        preexec_fn=_bind_to_parent(death_signal),  # noqa: PLW1509 (one system call, looked up before the fork)
+        preexec_fn=_bind_to_parent(death_signal),
     )
 
 

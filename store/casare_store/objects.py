@@ -29,12 +29,23 @@ def born(kind: Kind, obj: Object, now: datetime) -> Object:
 
 
 def changed(kind: Kind, old: Object, new: Object) -> Object:
-    """A changed object: identity and deletion stay as they were, generation counts changes outside metadata, status."""
+    """A changed object: identity stays, a deletion stays or begins, generation counts what people want."""
     kept = {key: old["metadata"][key] for key in _SERVER_OWNED if key in old["metadata"]}
     meta = {key: value for key, value in new["metadata"].items() if key not in _SERVER_OWNED} | kept
-    if _wanted(old) != _wanted(new):
+    begins = new["metadata"].get("deletionTimestamp") if not kept.get("deletionTimestamp") else None
+    if begins:
+        meta |= {"deletionTimestamp": begins, "deletionGracePeriodSeconds": 0}
+    if begins or _wanted(old) != _wanted(new):
         meta["generation"] = int(kept.get("generation", 0)) + 1
     return ordered(kind, {**new, "metadata": meta})
+
+
+def without_deletion(new: Object, old: Object) -> Object:
+    """What a client sent, with the deletion as it is: only a DELETE begins one, nothing ends one."""
+    if new["metadata"].get("deletionTimestamp") == old["metadata"].get("deletionTimestamp"):
+        return new
+    meta = {key: value for key, value in new["metadata"].items() if key != "deletionTimestamp"}
+    return {**new, "metadata": meta}
 
 
 def deleted(old: Object, now: datetime) -> Object | None:
@@ -44,9 +55,7 @@ def deleted(old: Object, now: datetime) -> Object | None:
         return None
     if meta.get("deletionTimestamp"):
         return old
-    marked = {**meta, "deletionTimestamp": times.to_text(now), "deletionGracePeriodSeconds": 0}
-    marked["generation"] = int(meta.get("generation", 0)) + 1
-    return {**old, "metadata": marked}
+    return {**old, "metadata": {**meta, "deletionTimestamp": times.to_text(now), "deletionGracePeriodSeconds": 0}}
 
 
 def is_gone(obj: Object) -> bool:

@@ -27,6 +27,7 @@ from casare_store.batch import Batch, Key
 from casare_store.connection import connect
 
 MAX_BATCH = 500
+STOP_WITHIN = 5.0  # seconds for the batch under way
 MAX_WAITING = 20_000  # operations; beyond it clients are told to come back
 # Passing troubles of a batch that was rolled back: it is tried again as it is.
 _AGAIN = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled, psycopg.errors.TransactionRollback)
@@ -80,6 +81,7 @@ class Writer:
     _waiting: deque[_Item] = field(default_factory=deque)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
+    _stopping: bool = False
 
     async def start(self) -> None:
         """Connects and begins to work. Raises psycopg.OperationalError when there is no database."""
@@ -88,10 +90,14 @@ class Writer:
 
     async def stop(self) -> None:
         """Ends after the batch under way; what still waits is told that the server stops."""
+        self._stopping = True
+        self._wake.set()
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            done, _ = await asyncio.wait([self._task], timeout=STOP_WITHIN)
+            if not done:
+                self._task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._task
         for item in self._waiting:
             _refuse(item, ApiError(503, "ServiceUnavailable", "the server is stopping: try again"))
         self._waiting.clear()
@@ -116,10 +122,10 @@ class Writer:
         return await self.submit(operation)
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping:
             await self._wake.wait()
             self._wake.clear()
-            while self._waiting:
+            while self._waiting and not self._stopping:
                 await self._flush(self._take())
 
     def _take(self) -> list[_Item]:
@@ -198,7 +204,7 @@ class Writer:
             return await self._look_up(items, unknown)
         if not happened:
             self._put_back(items)
-            return
+            return None
         async with batches.begin(self.connection) as batch:
             known = await batch.read({item.operation.key for item in items})
         for item in items:
@@ -213,7 +219,7 @@ class Writer:
         """Connects again, however long the database is away."""
         log.warning("the writer lost the database; it keeps trying", why=_first_line(error))
         wait = 0.05
-        while True:
+        while not self._stopping:
             if self.connection is not None:
                 await self.connection.close()
             try:

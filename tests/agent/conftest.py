@@ -1,10 +1,9 @@
-"""What the agent's tests share: waiting for a condition with a deadline, and a workshop whose server is away."""
+"""What the agent's tests share: a workshop whose server is away, commands to start, processes to look at."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,21 +15,6 @@ from casare_agent.process import Command
 from casare_agent.workshop import Workshop
 from casare_api.kinds import Object
 from casare_client import Client, Config
-
-Until = Callable[..., None]
-
-
-@pytest.fixture
-def until() -> Until:
-    """Waits until a condition holds; fails with its words where that takes longer than `seconds`."""
-
-    def wait(condition: Callable[[], object], what: str = "the condition", seconds: float = 15.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-            time.sleep(0.01)
-
-    return wait
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ def test_an_attempt_that_is_cancelled_before_it_starts_never_runs(make: Make) ->
 def test_a_result_does_not_wait_long_for_a_log_that_cannot_be_sent(make: Make, until: Until) -> None:
     attempt = make("print('to a server that is away')")
     begin(attempt)
-    until(lambda: stage(attempt) is Stage.ENDED, "the result is there although the log is not out", seconds=8)
+    until(lambda: stage(attempt) is Stage.ENDED, "the result is there although the log is not out", seconds=10)
 
 
 def test_a_report_carries_no_more_than_fits(workshop: Workshop) -> None:

@@ -129,7 +129,9 @@ def test_who_does_not_end_in_time_is_killed_with_its_own_children(bench: Bench) 
 
 
 def test_a_further_wish_to_end_reaches_those_that_are_ending(bench: Bench) -> None:
-    code = "import signal, sys\nwishes = []\nsignal.signal(signal.SIGTERM, lambda *_: wishes.append(1))\nprint('ready')\n"
+    code = (
+        "import signal, sys\nwishes = []\nsignal.signal(signal.SIGTERM, lambda *_: wishes.append(1))\nprint('ready')\n"
+    )
     code += "while len(wishes) < 2: signal.pause()"
     child = bench.process("agent", code, grace=60)
     bench.supervisor.add(child)

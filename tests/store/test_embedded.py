@@ -318,7 +318,7 @@ def test_an_ordinary_user_runs_it_as_itself(place: Path) -> None:
 def test_a_directory_without_permission_is_one_line(place: Path) -> None:
     place.chmod(0o555)
     line = last_line(program(TRY_TO_START, place / "data", user=NOBODY if os.geteuid() == 0 else None))
-    assert line == f"{place / 'data'}: Permission denied"
+    assert line == f"{place / 'data'}: Permission denied: take another --data-dir"
 
 
 @as_root

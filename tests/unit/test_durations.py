@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casare_api.machinery import durations
@@ -85,6 +85,7 @@ def test_negative_durations_are_not_written() -> None:
         format_duration(timedelta(seconds=-1))
 
 
+@settings(deadline=None)
 @given(st.timedeltas(min_value=timedelta(), max_value=durations.LONGEST))
 def test_what_is_written_is_read_back(span: timedelta) -> None:
     assert parse_duration(format_duration(span)) == span
@@ -147,6 +148,7 @@ def test_other_quantities_are_a_value_error(text: object) -> None:
         parse_quantity(text)  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=durations.MOST_BYTES))
 def test_quantities_round_trip(amount: int) -> None:
     assert parse_quantity(format_quantity(amount)) == amount

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casare_api.machinery.errors import ApiError
@@ -64,6 +64,7 @@ def mutable_parts(value: Any) -> set[int]:
     return own.union(*(mutable_parts(each) for each in children))
 
 
+@settings(deadline=None)
 @given(JSON, JSON)
 def test_merge_patch_changes_and_shares_nothing(target: Any, patch: Any) -> None:
     before = copy.deepcopy((target, patch))
@@ -228,6 +229,7 @@ def test_moves_can_t_nest_without_bound() -> None:
         json_patch({"a": {}}, nest * 3000)
 
 
+@settings(deadline=None)
 @given(
     JSON,
     st.lists(
@@ -302,6 +304,7 @@ def contains(outer: Any, inner: Any) -> bool:
     return json_equal(outer, inner)
 
 
+@settings(deadline=None)
 @given(st.none() | OBJECTS, OBJECTS, OBJECTS)
 def test_apply_reaches_what_is_wanted_and_then_rests(original: Any, modified: Any, current: Any) -> None:
     before = copy.deepcopy((original, modified, current))

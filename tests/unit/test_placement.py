@@ -20,6 +20,7 @@ from casare_api.decisions.placement import (
     matches,
     place,
     reasons,
+    reasons_for,
     serves,
 )
 from casare_api.machinery.errors import ApiError
@@ -206,6 +207,18 @@ def test_robots_that_are_away_or_full_get_nothing() -> None:
     assert placed([], [robot("r")]) == [] and placed([queue()], [robot("r")]) == [] and placed([queue("a")], []) == []
 
 
+def test_a_queue_whose_better_robots_others_used_up_goes_on_to_the_next() -> None:
+    robots = [robot("a", tags=["sap"]), robot("b", tags=["sap", "x"])]
+    assert placed([queue("1", tags=["sap"]), queue("2")], robots) == [("1", "a"), ("2", "b")]
+    assert placed([queue("1", "2", tags=["sap"]), queue("3")], robots) == [("1", "a"), ("2", "b")]
+
+
+def test_of_several_groups_the_best_robot_comes_next_also_after_the_first() -> None:
+    robots = [robot("a", labels={"site": "berlin"}), robot("z", labels={"site": "berlin"}), robot("m")]
+    in_berlin = queue("4", robotSelector=[{"key": "site", "operator": "Exists"}])
+    assert placed([queue("1", "2", "3"), in_berlin], robots) == [("1", "a"), ("2", "m"), ("3", "z")]
+
+
 def test_robots_of_one_name_in_two_namespaces_are_two() -> None:
     robots = [robot("r", namespace=each, uid=each, serves=("*",)) for each in ("b", "a")]
     assert [each.robot.uid for each in place([queue("1", "2", "3")], robots)] == ["a", "b"]
@@ -266,7 +279,7 @@ def backlogs(draw: st.DrawFn) -> list[Queue[int]]:
     return [Queue(namespace, wanted, jobs[namespace, wanted]) for namespace, wanted in keys]
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(backlogs(), fleets())
 def test_the_laws_of_placement(queues: list[Queue[int]], robots: list[Robot]) -> None:
     result = place(queues, robots)
@@ -290,7 +303,7 @@ def test_the_laws_of_placement(queues: list[Queue[int]], robots: list[Robot]) ->
         assert not (waiting and able)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(backlogs(), fleets())
 def test_it_does_what_looking_at_every_robot_for_every_job_would_do(
     queues: list[Queue[int]], robots: list[Robot]
@@ -313,6 +326,7 @@ def test_it_does_what_looking_at_every_robot_for_every_job_would_do(
     assert place(queues, robots) == expected
 
 
+@settings(deadline=None)
 @given(backlogs(), fleets(), st.randoms(use_true_random=False))
 def test_the_order_of_the_arguments_does_not_matter(
     queues: list[Queue[int]], robots: list[Robot], rng: random.Random
@@ -389,9 +403,17 @@ def test_a_named_robot_that_is_full() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(SPECS.map(Requirements.from_dict), fleets())
 def test_there_is_a_reason_exactly_when_nobody_can_take_it(wanted: Requirements, robots: list[Robot]) -> None:
     found = reasons(wanted, "a", robots)
     assert bool(found) == (place([Queue("a", wanted, [(0, 0)])], robots) == [])
     if found and found[0]["rule"] != "namespace":
         assert sum(each["robots"] for each in found) == sum(serves(each, "a") for each in robots)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), SPECS.map(Requirements.from_dict)), max_size=4), fleets())
+def test_the_reasons_of_many_are_those_of_each(asked: list[tuple[str, Requirements]], robots: list[Robot]) -> None:
+    assert reasons_for(asked, robots) == [reasons(wanted, namespace, robots) for namespace, wanted in asked]
+    assert reasons_for(asked, robots[::-1]) == reasons_for(asked, robots)

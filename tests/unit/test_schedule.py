@@ -19,6 +19,7 @@ from casare_api.decisions.schedule import (
     Verdict,
     admit_fire,
     check_cron,
+    check_every,
     check_time_zone,
     fires_after,
     jitter_delay,
@@ -36,6 +37,10 @@ def walls(cron: str, zone: str, dst: str, start: str, count: int) -> list[str]:
     """The next fires as the wall clock and its offset show them: `29 03:00 +0200`."""
     fires = fires_after({"cron": cron, "timeZone": zone, "dst": dst}, at(start, zone))
     return [fire.astimezone(ZoneInfo(zone)).strftime("%d %H:%M %z") for fire in islice(fires, count)]
+
+
+TEN = at("2026-11-22 10:00")
+HOUR = timedelta(hours=1)
 
 
 # -- cron ----------------------------------------------------------------------------------------------------------
@@ -90,6 +95,7 @@ def test_a_wrong_expression_gets_a_reason_in_words(cron: str, problem: str) -> N
     assert problem in (check_cron(cron) or "")
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="0123456789*/,-# LWMONFEB@\t", max_size=30))
 def test_any_text_is_checked_without_an_exception(text: str) -> None:
     if check_cron(text) is None:
@@ -177,7 +183,7 @@ def test_asking_anew_from_anywhere_gives_the_same_fires(dst: str, zone: str, cro
             assert expected is None or next_fire(spec, after) == expected
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from([BERLIN, YORK, LORD_HOWE, "Africa/Casablanca", "Asia/Kathmandu"]),
     st.integers(0, 23),
@@ -212,6 +218,18 @@ def test_every_counts_from_its_anchor() -> None:
     assert next_fire({"every": "1h"}, at("2026-11-22 10:03")) == at("2026-11-22 11:00")
 
 
+def test_times_are_whole_seconds_so_that_they_survive_being_written() -> None:
+    moment = next_fire({"every": "2s"}, TEN, anchor=TEN + timedelta(milliseconds=300))
+    assert moment == TEN + timedelta(seconds=2)
+    assert next_fire({"at": "2026-11-22T19:00:00.7Z"}, TEN) == at("2026-11-22 19:00")
+
+
+@pytest.mark.parametrize("text", ["0s", "500ms", "1.5s", "5", ""])
+def test_intervals_are_checked(text: str) -> None:
+    assert check_every(text)
+    assert check_every("1s") is None and check_every("1h30m") is None
+
+
 def test_at_fires_once() -> None:
     spec = {"at": "2026-11-22T20:00:00+01:00"}
     assert next_fire(spec, at("2026-11-22 18:59")) == at("2026-11-22 19:00")
@@ -229,8 +247,6 @@ def test_a_spec_that_admission_should_have_refused_is_a_value_error(spec: dict[s
 # -- plans ----------------------------------------------------------------------------------------------------------
 
 HOURLY: dict[str, Any] = {"cron": "0 * * * *"}
-TEN = at("2026-11-22 10:00")
-HOUR = timedelta(hours=1)
 
 
 def said(plan: Plan) -> list[tuple[int, str, str]]:
@@ -349,6 +365,7 @@ def test_missed_times_without_a_record_are_counted_exactly_while_they_are_few() 
     assert sum(fire.outcome == "Missed" for fire in plan.fires) == MAX_RECORDS
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["Skip", "FireOnce", "CatchUp"]),
     st.integers(1, 20),

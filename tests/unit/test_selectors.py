@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casare_api.machinery.errors import ApiError
@@ -115,6 +115,7 @@ EXPRESSIONS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(EXPRESSIONS, max_size=4), st.dictionaries(WORD, WORD | st.just("")))
 def test_text_round_trips_and_means_the_same(expressions: list[dict[str, Any]], labels: dict[str, str]) -> None:
     selector = LabelSelector.from_expressions(expressions)
@@ -123,6 +124,7 @@ def test_text_round_trips_and_means_the_same(expressions: list[dict[str, Any]], 
     assert again.matches(labels) == match_expressions(expressions, labels)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab=!(),<> \tin\x00é", max_size=30))
 def test_any_text_parses_or_is_a_bad_request(text: str) -> None:
     try:
@@ -193,6 +195,7 @@ def test_field_selectors_refuse(text: str, problem: str) -> None:
     assert (caught.value.status, caught.value.message) == (400, problem)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["a", "b.c"]), st.sampled_from(["=", "!="]), st.text(max_size=8)), max_size=4)
 )

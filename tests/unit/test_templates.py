@@ -7,7 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casare_api.machinery.templates import MOST_WRITTEN, render, render_tree
@@ -124,6 +124,7 @@ def test_hostile_input_is_refused_in_linear_time() -> None:
         render_tree(["{{ big }}{{ big }}"] * 10, {"big": "x" * (MOST_WRITTEN // 8)})
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="{}'\"| :%abm.\n-1", max_size=40))
 def test_any_text_renders_or_is_a_value_error(text: str) -> None:
     try:

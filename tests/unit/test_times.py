@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casare_api.machinery import times
@@ -75,6 +75,7 @@ def test_what_is_no_text_is_refused_too() -> None:
         times.from_text(20261122)  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_round_trip(moment: datetime) -> None:
     assert times.from_text(times.to_text(moment, micro=True)) == moment

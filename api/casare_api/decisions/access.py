@@ -47,7 +47,7 @@ def allowed(who: Identity, what: Attempted) -> bool:
     if who.role == "robot":
         return _robot(who, what)
     if what.resource == "namespaces":
-        return who.role == "admin" and who.namespace is None or what.verb in READ and who.namespace in (None, what.name)
+        return (who.role == "admin" and who.namespace is None) or (what.verb in READ and who.namespace in (None, what.name))
     if who.namespace is not None and what.namespace != who.namespace:
         return False
     if what.resource == "robots" and what.subresource == "report":

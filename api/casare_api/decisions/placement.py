@@ -15,8 +15,17 @@ from dataclasses import dataclass
 from itertools import accumulate, groupby
 from typing import Any, Generic, TypeVar
 
-from casare_api.decisions.reasons import Reason, reasons
-from casare_api.decisions.requirements import Requirements, Robot, Taint, Toleration, matches, serves, tolerated
+from casare_api.decisions.reasons import Reason, reasons, reasons_for
+from casare_api.decisions.requirements import (
+    Requirements,
+    Robot,
+    Taint,
+    Toleration,
+    likeness,
+    matches,
+    serves,
+    tolerated,
+)
 
 __all__ = [
     "Assignment",
@@ -29,6 +38,7 @@ __all__ = [
     "matches",
     "place",
     "reasons",
+    "reasons_for",
     "serves",
 ]
 
@@ -133,11 +143,13 @@ class _Pool:
         return None
 
     def _climb(self) -> bool:
-        """Goes on to the next level; false when there is none."""
-        level = next(self._levels, None)
-        self._heads = [_head(number, group) for number, group in enumerate(level or ()) if group.free]
-        heapq.heapify(self._heads)
-        return level is not None
+        """Goes on to the next level that has room; false when there is none."""
+        for level in self._levels:
+            self._heads = [_head(number, group) for number, group in enumerate(level) if group.free]
+            if self._heads:
+                heapq.heapify(self._heads)
+                return True
+        return False
 
 
 def _head(number: int, group: _Group) -> tuple[float, str, str, str, int, _Group]:
@@ -234,15 +246,7 @@ class _Asked:
 
     def mark(self, robot: Robot) -> tuple[Any, ...]:
         """Cheap to compute; robots that have the same one have the same traits."""
-        return (
-            robot.serves or robot.namespace,
-            robot.environment,
-            robot.capabilities,
-            robot.tags,
-            robot.taints,
-            robot.name if robot.name in self._names else None,
-            tuple(map(robot.labels.get, self._keys)) if self._keys else (),
-        )
+        return likeness(robot, self._keys, self._names)
 
     def traits(self, robot: Robot) -> tuple[Any, ...]:
         """All that this tick can tell of the robot; robots that have the same ones are in one group."""

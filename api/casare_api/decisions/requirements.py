@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -159,6 +159,19 @@ def matches(requirements: Requirements, robot: Robot) -> Rule | None:
 def tolerated(tolerations: Iterable[Toleration], taints: Iterable[Taint]) -> bool:
     """Whether each of the taints is put up with."""
     return all(any(each.tolerates(taint) for each in tolerations) for taint in taints)
+
+
+def likeness(robot: Robot, keys: Sequence[str], names: Container[str | None]) -> tuple[Any, ...]:
+    """Robots with the same one are the same to every rule, as long as no other labels and names are asked about."""
+    return (
+        robot.serves or robot.namespace,
+        robot.environment,
+        robot.capabilities,
+        robot.tags,
+        robot.taints,
+        robot.name if robot.name in names else None,
+        tuple(map(robot.labels.get, keys)) if keys else (),
+    )
 
 
 # -- between values and manifests ------------------------------------------------------------------------------------

@@ -1,12 +1,10 @@
 """When does a schedule fire, and what becomes of the fires that nobody was there for?
 
-A schedule's spec is the plain dict of its manifest (see ``resources``): one of ``cron``, ``every``, ``at``. All
-times are aware datetimes and come out in UTC; the present is an argument, never looked up. The next fire is always
-later than the time asked about, so that walking from fire to fire ends. What a time is made of is kept apart:
-``next_fire`` knows when, ``plan_fires`` knows which of the times that are due still fire, ``admit_fire`` whether
-there is room for one more job.
-
-Wall clocks and daylight saving are ``cron``'s to know. ``every`` and ``at`` know no wall clock.
+A schedule's spec is the plain dict of its manifest (see ``resources``): one of ``cron``, ``every``, ``at``. Times are
+aware datetimes and come out in UTC, in whole seconds; the present is an argument, never looked up. The next fire is
+always later than the time asked about, so that walking from fire to fire ends. What makes a fire is kept apart:
+``next_fire`` knows when, ``plan_fires`` which of the times that are due still fire, ``admit_fire`` whether there is
+room for one more job. Wall clocks and daylight saving are ``cron``'s to know; ``every`` and ``at`` know no wall clock.
 """
 
 from __future__ import annotations
@@ -27,6 +25,7 @@ __all__ = [
     "Verdict",
     "admit_fire",
     "check_cron",
+    "check_every",
     "check_time_zone",
     "fires_after",
     "jitter_delay",
@@ -36,7 +35,7 @@ __all__ = [
 
 Spec = Mapping[str, Any]
 
-SHORTEST_INTERVAL = timedelta(seconds=1)
+SECOND = timedelta(seconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # A fire that comes no later than this is on time; beyond it, it is a misfire and the misfirePolicy decides.
@@ -46,6 +45,14 @@ MAX_RECORDS = 100
 MAX_WALK = 10_000
 
 # -- what a schedule says -------------------------------------------------------------------------------------------
+
+
+def check_every(text: str) -> str | None:
+    """The problem with an interval, in words that follow the field's path, or None."""
+    try:
+        return _interval_problem(durations.parse_duration(text))
+    except ValueError as problem:
+        return str(problem)
 
 
 def next_fire(spec: Spec, after: datetime, *, anchor: datetime = EPOCH) -> datetime | None:
@@ -59,7 +66,7 @@ def next_fire(spec: Spec, after: datetime, *, anchor: datetime = EPOCH) -> datet
     if spec.get("every") is not None:
         return _next_interval(durations.parse_duration(spec["every"]), after, anchor)
     if spec.get("at") is not None:
-        moment = times.from_text(spec["at"])
+        moment = times.from_text(spec["at"]).replace(microsecond=0)
         return moment if moment > after else None
     raise ValueError("a schedule needs one of cron, every, at")
 
@@ -246,9 +253,14 @@ def _cron(spec: Spec, after: datetime) -> Iterator[datetime]:
     return cron_times(spec["cron"], spec.get("timeZone") or "UTC", spec.get("dst") or "Once", after)
 
 
+def _interval_problem(every: timedelta) -> str | None:
+    return None if every >= SECOND and not every % SECOND else "must be at least 1s, in whole seconds"
+
+
 def _next_interval(every: timedelta, after: datetime, anchor: datetime) -> datetime | None:
-    if every < SHORTEST_INTERVAL:
-        raise ValueError(f"every must be at least {durations.format_duration(SHORTEST_INTERVAL)}")
+    if problem := _interval_problem(every):
+        raise ValueError(f"every {problem}")
+    anchor = anchor.replace(microsecond=0)
     try:
         return (anchor + max((after - anchor) // every + 1, 1) * every).astimezone(UTC)
     except OverflowError:

@@ -6,7 +6,19 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from casare_api.kinds.kind import AGE, NAME, Duration, Kind, Model, ObjectMeta, OpenModel, Timestamp, Word, column, since
+from casare_api.kinds.kind import (
+    AGE,
+    NAME,
+    Duration,
+    Kind,
+    Model,
+    ObjectMeta,
+    OpenModel,
+    Timestamp,
+    Word,
+    column,
+    since,
+)
 
 ROLES = ("robot", "viewer", "operator", "admin")
 

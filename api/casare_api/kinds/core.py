@@ -6,7 +6,18 @@ from datetime import datetime
 from typing import Any
 
 from casare_api.kinds.kind import (
-    AGE, NAME, Cell, Column, Kind, Model, Object, ObjectMeta, OpenModel, column, dig, since,
+    AGE,
+    NAME,
+    Cell,
+    Column,
+    Kind,
+    Model,
+    Object,
+    ObjectMeta,
+    OpenModel,
+    column,
+    dig,
+    since,
 )
 
 

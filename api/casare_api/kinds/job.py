@@ -18,7 +18,20 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from casare_api.kinds.kind import (
-    AGE, NAME, Cell, Column, Duration, Kind, Model, Object, ObjectMeta, OpenModel, Timestamp, Word, column, dig,
+    AGE,
+    NAME,
+    Cell,
+    Column,
+    Duration,
+    Kind,
+    Model,
+    Object,
+    ObjectMeta,
+    OpenModel,
+    Timestamp,
+    Word,
+    column,
+    dig,
 )
 from casare_api.kinds.workflow import Concurrency, RequirementsSpec, Retry, WorkflowSpec
 from casare_api.machinery import durations, times

@@ -13,7 +13,21 @@ from typing import Any, Literal
 from pydantic import Field
 
 from casare_api.kinds.kind import (
-    AGE, NAME, Cell, Column, Duration, Kind, Model, Object, ObjectMeta, OpenModel, Timestamp, Word, column, dig, since,
+    AGE,
+    NAME,
+    Cell,
+    Column,
+    Duration,
+    Kind,
+    Model,
+    Object,
+    ObjectMeta,
+    OpenModel,
+    Timestamp,
+    Word,
+    column,
+    dig,
+    since,
 )
 
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from typing import Any, Literal
-from zoneinfo import available_timezones
 
 from pydantic import Field, field_validator, model_validator
 
+from casare_api.decisions import cron
 from casare_api.decisions import schedule as decisions
 from casare_api.kinds.job import JobSpec
 from casare_api.kinds.kind import (
-    AGE, NAME, Duration, Kind, Model, ObjectMeta, OpenModel, Timestamp, column, since, until,
+    AGE,
+    NAME,
+    Duration,
+    Kind,
+    Model,
+    ObjectMeta,
+    OpenModel,
+    Timestamp,
+    column,
+    since,
+    until,
 )
 
 
@@ -58,11 +68,20 @@ class ScheduleSpec(Model):
             raise ValueError(problem)
         return text
 
+    @field_validator("every")
+    @classmethod
+    def _interval_is_right(cls, text: str | None) -> str | None:
+        problem = decisions.check_every(text) if text is not None else None
+        if problem:
+            raise ValueError(problem)
+        return text
+
     @field_validator("time_zone")
     @classmethod
     def _zone_is_known(cls, name: str) -> str:
-        if name not in available_timezones():
-            raise ValueError('must be a time zone like "Europe/Berlin" or "UTC"')
+        problem = cron.check_time_zone(name)
+        if problem:
+            raise ValueError(problem)
         return name
 
     @model_validator(mode="after")

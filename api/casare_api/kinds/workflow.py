@@ -11,6 +11,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from casare_api.kinds.kind import AGE, NAME, Duration, Kind, Model, ObjectMeta, OpenModel, Quantity, Word, column
+from casare_api.machinery.errors import ApiError
+from casare_api.machinery.selectors import LabelSelector
 
 
 class GitFile(Model):
@@ -89,6 +91,15 @@ class RequirementsSpec(Model):
     tolerations: list[Toleration] | None = None
     robot_name: Word | None = None
     prefer: list[Preference] | None = None
+
+    @field_validator("robot_selector")
+    @classmethod
+    def _selector_is_right(cls, terms: list[Expression] | None) -> list[Expression] | None:
+        try:
+            LabelSelector.from_expressions([term.model_dump(exclude_none=True) for term in terms or ()])
+        except ApiError as error:
+            raise ValueError(error.message) from None
+        return terms
 
 
 class Backoff(Model):

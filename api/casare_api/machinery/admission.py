@@ -58,7 +58,7 @@ def check_storable(value: Any, depth: int = 0) -> None:
             raise ApiError.bad_request("text must not hold NUL characters or lone surrogates")
     elif isinstance(value, dict):
         for key, item in value.items():
-            if not key.__class__ is str:
+            if key.__class__ is not str:
                 raise ApiError.bad_request(f"key {key!r} must be a string")
             check_storable(key, depth)
             check_storable(item, depth + 1)

@@ -37,7 +37,7 @@ def run(
     name = targets.one(workflow, "Workflow")
     with session.of(context).client(namespace) as client:
         schema = _workflow(client, name)["spec"].get("parameters")
-        job = client.create(_job(client, name, parameters.parse(words or (), schema), priority))
+        job = _create(client, _job(client, name, parameters.parse(words or (), schema), priority))
         if not follow:
             print(f"job/{job['metadata']['name']}")
             return 0
@@ -71,6 +71,19 @@ def _job(client: Client, workflow: str, parameters: Object, priority: int | None
         "metadata": {"generateName": f"{workflow}-", "namespace": client.config.namespace},
         "spec": spec,
     }
+
+
+def _create(client: Client, job: Object) -> Object:
+    from casare_api.machinery.errors import ApiError
+    from casare_cli.failures import Failure
+
+    try:
+        return client.create(job)
+    except ApiError as error:
+        if not error.causes:
+            raise
+        # The job's name is made up by the server and tells nobody anything: what is wrong does.
+        raise Failure("; ".join(str(cause) for cause in error.causes)) from None
 
 
 def _follow(client: Client, job: Object) -> int:

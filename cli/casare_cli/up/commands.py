@@ -65,7 +65,7 @@ def status(context: typer.Context, data_dir: Directory = None) -> int:
 
 
 def _directory(context: typer.Context, given: str | None) -> Path:
-    from casare_client.connection import default_data_dir
+    from casare_cli.up import data_dir
 
     chosen = given or session.of(context).data_dir
-    return (Path(chosen).expanduser() if chosen else default_data_dir()).resolve()
+    return (Path(chosen).expanduser() if chosen else data_dir.default()).resolve()

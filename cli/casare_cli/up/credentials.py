@@ -33,7 +33,7 @@ def admin_key(data: DataDir, environ: Mapping[str, str] = os.environ) -> str:
     own = next((environ[name].strip() for name in _OWN if environ.get(name, "").strip()), "")
     if any(not "!" <= char <= "~" for char in own):
         raise Failure("the admin key in the environment holds characters that no key can have (spaces, not ASCII)")
-    key = own or _kept(data.admin_key) or PREFIX + secrets.token_urlsafe(32)
+    key = own or _kept(data.admin_key).strip() or PREFIX + secrets.token_urlsafe(32)
     data_dir.write(data.admin_key, f"{key}\n")
     return key
 
@@ -91,7 +91,7 @@ def _robot_settings(name: str, url: str, key: str) -> str:
 
 def _kept(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8").strip()
+        return file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
     except OSError as error:

@@ -68,6 +68,18 @@ class DataDir:
             raise Failure(f"no permission to write in {self.path}; choose another directory with --data-dir")
 
 
+def default() -> Path:
+    """Where `casare up` keeps its data unless told otherwise; as in casare_client.connection.
+
+    Said here again, since importing the client takes longer than starting Postgres.
+    """
+    if os.environ.get("CASARE_DATA_DIR"):
+        return Path(os.environ["CASARE_DATA_DIR"]).expanduser()
+    if sys.platform != "win32" and os.geteuid() == 0:
+        return Path("/var/lib/casare")
+    return Path.home() / ".casare"
+
+
 def write(path: Path, text: str, mode: int = 0o600) -> None:
     """Puts a file in its place whole, or leaves what was there."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from casare_api.machinery.errors import ApiError
@@ -31,18 +31,22 @@ def declare_robot_keys(client: Client, keys: Mapping[str, str]) -> None:
             client.patch("ApiKey", robot, {"spec": spec}, NAMESPACE)
 
 
-def phases(client: Client, robots: Iterable[str]) -> dict[str, str]:
-    """The phase of each robot, by its name; empty where there is no such robot yet."""
+def phases(client: Client, agents: Mapping[str, int | None]) -> dict[str, str]:
+    """The phase of each robot, by its name; empty where this agent (by its process id) has not reported yet.
+
+    A robot may still count as online from the run before, until its lease has passed.
+    """
     try:
         found = client.list("Robot", NAMESPACE)["items"]
     except (ApiError, Unreachable):
         found = []
-    known = {robot["metadata"]["name"]: _phase(robot) for robot in found}
-    return {robot: known.get(robot, "") for robot in robots}
+    known = {(robot["metadata"]["name"], *_report(robot)) for robot in found}
+    return {name: next((phase for n, p, phase in known if (n, p) == (name, pid)), "") for name, pid in agents.items()}
 
 
-def _phase(robot: Mapping[str, Any]) -> str:
-    return str((robot.get("status") or {}).get("phase") or "")
+def _report(robot: Mapping[str, Any]) -> tuple[int | None, str]:
+    status = robot.get("status") or {}
+    return (status.get("agent") or {}).get("pid"), str(status.get("phase") or "")
 
 
 _WHY = {"description": "a robot that 'casare up' runs on this computer"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ class Narrator:
     def say(self, line: str) -> None:
         """A line of its own."""
         self._erase()
-        print(line, file=self._stream, flush=True)
+        self._write(f"{line}\n")
         self._show()
 
     @contextmanager
@@ -48,8 +49,13 @@ class Narrator:
 
     def _show(self) -> None:
         if self._waiting and self._stream.isatty():
-            print(f"  {self._waiting:<11} ...", end="", file=self._stream, flush=True)
+            self._write(f"  {self._waiting:<11} ...")
 
     def _erase(self) -> None:
         if self._waiting and self._stream.isatty():
-            print("\r\x1b[K", end="", file=self._stream, flush=True)
+            self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # the terminal has gone: no reason to leave the system half-stopped
+            self._stream.write(text)
+            self._stream.flush()

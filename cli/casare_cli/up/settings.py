@@ -6,7 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from casare_cli.failures import Misuse
+from casare_cli.failures import Failure, Misuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,13 @@ class Settings:
     @property
     def robot_names(self) -> tuple[str, ...]:
         return tuple(f"local-{number}" for number in range(1, self.robots + 1))
+
+
+def check_installed() -> None:
+    """Raises Failure where this installation lacks the servers or the agent."""
+    missing = [name for name in ("psycopg", "fastapi", "uvicorn", "psutil") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Failure(f"'casare up' needs more than is installed ({missing[0]}): pip install 'casare-fleet[all]'")
 
 
 def dashboard_installed() -> bool:

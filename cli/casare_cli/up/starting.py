@@ -6,6 +6,7 @@ and controller, the robots' keys, the robots, the manifests. Ready means that a 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections import Counter
@@ -65,11 +66,16 @@ class System:
         """Ends everything; up.json goes with it, so that no client looks for what is not there."""
         self._ready = False
         self._supervisor.stop()
-        self._data.record.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._data.record.unlink(missing_ok=True)
 
     def _changed(self) -> None:
+        """Brings up.json up to date, once there is one."""
         if self._ready:
-            record.write(self._data, self._settings, self._children)
+            try:
+                record.write(self._data, self._settings, self._children)
+            except OSError as error:  # a full disk, say: what runs goes on
+                self._narrator.say(f"{self._data.record} can't be written: {error.strerror}")
 
     def _launch(self, child: Process) -> Process:
         self._supervisor.add(child)
@@ -143,10 +149,13 @@ class System:
 
         if not agents:
             return True
-        names = self._settings.robot_names
+
+        def look() -> dict[str, str]:
+            return fleet.phases(client, {agent.name: agent.pid for agent in agents})
+
         with self._narrator.step("robots") as ended:
-            come = self._supervisor.until(lambda: _all_online(fleet.phases(client, names)), ROBOTS_TIMEOUT)
-            found = fleet.phases(client, names)
+            come = self._supervisor.until(lambda: _all_online(look()), ROBOTS_TIMEOUT)
+            found = look()
             ended(_summary(found))
         for agent in agents:
             if not come and found[agent.name] not in fleet.ONLINE:

@@ -56,8 +56,9 @@ def _lines(data: DataDir, found: dict[str, Any]) -> list[Line]:
     if found.get("dashboard"):
         lines.append(Line("dashboard", pids.get("dashboard"), _answer(f"{found['dashboard']}/_stcore/health")))
     names = [f"local-{number}" for number in range(1, len(pids.get("agents", [])) + 1)]
-    phases = _phases(data, found, names)
-    return lines + [Line(name, pid, phases[name]) for name, pid in zip(names, pids.get("agents", []), strict=True)]
+    agents = dict(zip(names, pids.get("agents", []), strict=True))
+    phases = _phases(data, found, agents)
+    return lines + [Line(name, pid, phases[name]) for name, pid in agents.items()]
 
 
 def _answer(url: str) -> str:
@@ -72,7 +73,7 @@ def _postgres(data: DataDir) -> str:
     return str(running.address.ask()) if running else "down"
 
 
-def _phases(data: DataDir, found: dict[str, Any], names: list[str]) -> dict[str, str]:
+def _phases(data: DataDir, found: dict[str, Any], agents: dict[str, int | None]) -> dict[str, str]:
     """How the server sees the robots."""
     from casare_cli.up import fleet
     from casare_client import Client, Config
@@ -80,9 +81,9 @@ def _phases(data: DataDir, found: dict[str, Any], names: list[str]) -> dict[str,
     try:
         key = data.admin_key.read_text().strip()
     except OSError:
-        return dict.fromkeys(names, "unknown")
+        return dict.fromkeys(agents, "unknown")
     with Client(Config(found["api"], key, timeout=probes.TIMEOUT), "casare-status") as client:
-        return {name: phase or "unknown" for name, phase in fleet.phases(client, names).items()}
+        return {name: phase or "unknown" for name, phase in fleet.phases(client, agents).items()}
 
 
 def _since(pid: int | None) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 from casare_cli.failures import Failure
 from casare_cli.up import data_dir, probes
 from casare_cli.up.data_dir import DataDir
 from casare_cli.up.narrator import Narrator
-from casare_cli.up.settings import Settings
+from casare_cli.up.settings import Settings, check_installed
 from casare_cli.up.signals import Signals
 from casare_cli.up.starting import System
 from casare_cli.up.supervisor import Ending
@@ -23,6 +26,7 @@ INTERRUPTED = 130
 
 def up(settings: Settings) -> int:
     """Runs the system in this process. Returns the exit code; raises Failure."""
+    check_installed()
     data = DataDir(settings.data_dir)
     if not os.environ.get("DATABASE_URL"):
         try:
@@ -60,7 +64,7 @@ def _run(settings: Settings, data: DataDir) -> int:
 
 
 def _announcement(settings: Settings, data: DataDir, seconds: float, whole: bool) -> str:
-    kept = os.environ.get("CASARE_DATA_DIR") or not _is_default(data)
+    where = "" if _is_default(data) else f"--data-dir {shlex.quote(str(data.path))} "
     lines = [
         f"{'ready' if whole else 'ready, with the warnings above,'} in {seconds:.1f} s",
         "",
@@ -70,17 +74,22 @@ def _announcement(settings: Settings, data: DataDir, seconds: float, whole: bool
         f"  admin key   {data.admin_key}",
         f"  kubeconfig  {data.kubeconfig}",
         "",
-        f"  casare {f'--data-dir {data.path} ' if kept else ''}get robots",
+        f"  {_command()} {where}get robots",
         "",
-        "'casare down' stops it" if os.environ.get(DETACHED) else "Ctrl-C stops it",
+        f"{_command()} {where}down stops it" if os.environ.get(DETACHED) else "Ctrl-C stops it",
     ]
     return "\n".join(lines)
 
 
-def _is_default(data: DataDir) -> bool:
-    from casare_client.connection import default_data_dir
+def _command() -> str:
+    """How `casare` is typed here: with its path where the shell would not find it, as in a checkout."""
+    beside = Path(sys.executable).with_name("casare")
+    found = shutil.which("casare")
+    return "casare" if not beside.exists() or (found and beside.samefile(found)) else shlex.quote(str(beside))
 
-    return data.path == default_data_dir().resolve()
+
+def _is_default(data: DataDir) -> bool:
+    return data.path == data_dir.default().resolve()
 
 
 def _let_go_of_terminal(data: DataDir) -> None:

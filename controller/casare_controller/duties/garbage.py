@@ -51,7 +51,8 @@ class Garbage:
                     uids = {uid for _, _, uid in found}
                     for obj in known.values():
                         new = objects.deleted(obj, batch.now)
-                        if obj["metadata"]["uid"] in uids and new is not obj:
+                        new = new and objects.changed(kind, obj, new)
+                        if obj["metadata"]["uid"] in uids and new != obj:
                             batch.stage(kind, obj, new)
                             total += 1
                     await batch.commit()

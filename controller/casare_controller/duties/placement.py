@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import orjson
 
 from casare_api.decisions import lifecycle
-from casare_api.decisions.placement import Assignment, Queue, Requirements, Robot, place, reasons
+from casare_api.decisions.placement import Assignment, Queue, Requirements, Robot, place
+from casare_api.decisions.reasons import reasons_for
 from casare_api.kinds import Object
 from casare_api.kinds.job import JOB, JobPhase
 from casare_store import queues
@@ -30,14 +32,14 @@ Name = tuple[str, str]  # namespace, name
 
 @dataclass(slots=True)
 class Placement:
-    """The duty. It keeps parsed copies of robots by revision, which only saves parsing."""
+    """The duty. It keeps robots as it last parsed them, by all that can change, which only saves parsing."""
 
     store: Store
     events: Recorder
     name: str = "placement"
     every: float = 1.0
     watches: frozenset[str] = frozenset({"Job", "Robot"})
-    _robots: dict[str, tuple[int, Object]] = field(default_factory=dict)
+    _robots: dict[str, tuple[RobotState, Robot]] = field(default_factory=dict)
     _told: str = ""
 
     async def run_once(self) -> dict[str, int]:
@@ -62,7 +64,7 @@ class Placement:
                 return waiting, fleet, []
             heads = await queues.heads(connection, waiting, min(room, PER_TICK))
         wanted = [
-            Queue(one.namespace, _requirements(one), [
+            Queue(one.namespace, _requirements(one.requirements), [
                 (rank, (one.namespace, name)) for rank, name in heads.get((one.namespace, one.class_), [])
             ])
             for one in waiting
@@ -70,17 +72,17 @@ class Placement:
         return waiting, fleet, place(wanted, fleet)[:PER_TICK]
 
     async def _fleet(self, states: list[RobotState]) -> list[Robot]:
-        changed = [one.uid for one in states if self._robots.get(one.uid, (0,))[0] != one.rv]
+        """The robots as they are now; only those that changed are read and parsed again."""
+        now = {one.uid: one for one in states}
+        changed = [uid for uid, state in now.items() if uid not in self._robots or self._robots[uid][0] != state]
         if changed:
-            rvs = {one.uid: one.rv for one in states}
             async with self.store.pool.connection() as connection:
                 for obj in await queues.robot_objects(connection, changed):
-                    self._robots[obj["metadata"]["uid"]] = (rvs[obj["metadata"]["uid"]], obj)
-        self._robots = {one.uid: self._robots[one.uid] for one in states if one.uid in self._robots}
-        return [
-            Robot.from_object(self._robots[one.uid][1], used_slots=one.used, online=one.online)
-            for one in states if one.uid in self._robots
-        ]
+                    state = now[obj["metadata"]["uid"]]
+                    robot = Robot.from_object(obj, used_slots=state.used, online=state.online)
+                    self._robots[state.uid] = (state, robot)
+        self._robots = {uid: self._robots[uid] for uid in now if uid in self._robots}
+        return [robot for _, robot in self._robots.values()]
 
     async def _write(self, chosen: list[Assignment[Name]]) -> int:
         written = 0
@@ -107,10 +109,10 @@ class Placement:
 
     async def _explain(self, waiting: list[QueueHead], fleet: list[Robot]) -> None:
         """Keeps one plain reason per rule for every queue that waits; nothing is written when nothing changed."""
+        why = reasons_for([(one.namespace, _requirements(one.requirements)) for one in waiting], fleet)
         said = {
-            (one.namespace, one.class_):
-                f'"reasons":{orjson.dumps(reasons(_requirements(one), one.namespace, fleet)[:MAX_REASONS]).decode()},'
-            for one in waiting
+            (one.namespace, one.class_): f'"reasons":{orjson.dumps(found[:MAX_REASONS]).decode()},'
+            for one, found in zip(waiting, why, strict=True)
         }
         digest = hashlib.sha256(repr(sorted(said.items())).encode()).hexdigest()
         if digest != self._told:
@@ -119,8 +121,9 @@ class Placement:
             self._told = digest
 
 
-def _requirements(queue: QueueHead) -> Requirements:
-    return Requirements.from_dict(orjson.loads(queue.requirements))
+@lru_cache(maxsize=10_000)
+def _requirements(canonical: str) -> Requirements:
+    return Requirements.from_dict(orjson.loads(canonical))
 
 
 def _is_placeable(job: Object) -> bool:

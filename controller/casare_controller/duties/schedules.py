@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -67,9 +68,10 @@ async def fire_due(batch: Batch, schedule: Object) -> list[Object]:
                       anchor=times.from_text(meta["creationTimestamp"]), uid=meta["uid"])
     fires = [await _carry_out(batch, schedule, decision) for decision in plan.fires]
     done = [fire for fire in fires if fire is not None]
-    status = {key: value for key, value in (schedule.get("status") or {}).items() if key != "nextFireTime"}
+    status = {key: value for key, value in (schedule.get("status") or {}).items() if key not in ("nextFireTime", "wakeTime")}
     if plan.next is not None:
         status["nextFireTime"] = times.to_text(plan.next)
+        status["wakeTime"] = times.to_text(plan.wake or plan.next)
     fired = [fire for fire in done if fire["status"]["outcome"] == "Fired"]
     if fired:
         status |= {"lastFireTime": fired[-1]["spec"]["scheduledTime"], "lastJobName": fired[-1]["status"]["jobName"]}
@@ -89,7 +91,7 @@ async def _carry_out(batch: Batch, schedule: Object, decision: FireDecision) -> 
         return None
     status: Object = {"outcome": decision.outcome, "reason": decision.message}
     if decision.outcome == "Fired":
-        status = await _make_job(batch, schedule, decision.time, name, keys[1] in known)
+        status = await _make_job(batch, schedule, decision, name, keys[1] in known)
     fire = {
         "apiVersion": FIRE.api_version, "kind": "Fire",
         "metadata": {"name": name, "namespace": meta["namespace"], "ownerReferences": [_owner(schedule)]},
@@ -98,7 +100,7 @@ async def _carry_out(batch: Batch, schedule: Object, decision: FireDecision) -> 
     return batch.stage(FIRE, None, objects.born(FIRE, fire, batch.now))
 
 
-async def _make_job(batch: Batch, schedule: Object, moment: datetime, name: str, exists: bool) -> Object:
+async def _make_job(batch: Batch, schedule: Object, decision: FireDecision, name: str, exists: bool) -> Object:
     """The job of a fire, as the concurrency policy allows; what the Fire says of it."""
     meta, spec = schedule["metadata"], schedule["spec"]
     active, queued = await _jobs_of(batch, meta["uid"])
@@ -108,11 +110,11 @@ async def _make_job(batch: Batch, schedule: Object, moment: datetime, name: str,
     if verdict.action == "Replace":
         _cancel(batch, [*active, *queued])
     try:
-        job = await _job(batch, schedule, moment, name)
+        job = await _job(batch, schedule, decision.time, name)
     except (ApiError, ValueError) as error:
         return {"outcome": "Skipped", "reason": f"the job can't be made: {getattr(error, 'message', error)}"}
     batch.stage(JOB, None, objects.born(JOB, job, batch.now))
-    return {"outcome": "Fired", "jobName": name, "reason": "on time"}
+    return {"outcome": "Fired", "jobName": name, "reason": decision.message}
 
 
 async def _job(batch: Batch, schedule: Object, moment: datetime, name: str) -> Object:
@@ -125,7 +127,7 @@ async def _job(batch: Batch, schedule: Object, moment: datetime, name: str) -> O
         "metadata": {"name": name, "namespace": meta["namespace"], "labels": labels,
                      **({"annotations": given["annotations"]} if given.get("annotations") else {}),
                      "ownerReferences": [_owner(schedule)]},
-        "spec": templates.render_tree(template["spec"], {"scheduledTime": times.to_text(moment)}),
+        "spec": _rendered(template["spec"], moment.astimezone(ZoneInfo(schedule["spec"].get("timeZone", "UTC")))),
     }
     reads = await batch.read(admission.reads(JOB, job))
     later: list[tuple[str, Sequence[Any]]] = []
@@ -133,6 +135,13 @@ async def _job(batch: Batch, schedule: Object, moment: datetime, name: str) -> O
     for query, args in later:
         batch.also(query, args)
     return admitted
+
+
+def _rendered(spec: Object, moment: datetime) -> Object:
+    """The template's spec with `{{ scheduledTime }}` (local to the schedule's zone) filled into its parameters."""
+    if not spec.get("parameters"):
+        return spec
+    return {**spec, "parameters": templates.render_tree(spec["parameters"], {"scheduledTime": moment})}
 
 
 def _collect(later: list[tuple[str, Sequence[Any]]]) -> Callable[[str, Sequence[Any]], None]:

@@ -52,7 +52,8 @@ class Timers:
                     new = lifecycle.on_due(job, batch.now)
                     if new is None:
                         new = objects.deleted(job, batch.now)
-                    if new is job:
+                        new = new and objects.changed(JOB, job, new)
+                    if new is job or new == job:
                         continue
                     batch.stage(JOB, job, new)
                     if new is not None and lifecycle.phase(new) is not lifecycle.phase(job):

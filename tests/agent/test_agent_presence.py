@@ -1,0 +1,99 @@
+"""Presence: when a report is due, what a failure costs, and what people are told of an outage."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from casare_agent.presence import Malformed, Presence
+from casare_api.kinds import Object
+from casare_api.machinery.errors import ApiError
+from casare_client import Unreachable
+
+AWAY = Unreachable("cannot reach http://fleet:8000: connection refused")
+
+
+class Server:
+    """Answers as it is told to, with the last answer for ever."""
+
+    def __init__(self, *answers: Object | Exception) -> None:
+        self.answers = list(answers)
+
+    def __call__(self, body: Object) -> Object:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_a_heartbeat_is_due_in_the_interval_the_server_gave_and_news_at_once() -> None:
+    presence = Presence(Server({"intervalSeconds": 10, "jobs": []}))
+    assert presence.pause(urgent=False) == 0
+    assert presence.report({}, 0) == []
+    assert 9 < presence.pause(urgent=False) <= 10
+    assert presence.pause(urgent=True) == 0
+
+
+@pytest.mark.parametrize("interval", [0, -5, None, 10**9])
+def test_an_interval_out_of_reason_is_not_followed(interval: float | None) -> None:
+    presence = Presence(Server({"intervalSeconds": interval}))
+    presence.report({}, 0)
+    assert 0 < presence.pause(urgent=False) <= 60
+
+
+def test_a_failed_report_is_not_repeated_at_once_however_urgent() -> None:
+    presence = Presence(Server(AWAY))
+    for _ in range(8):
+        assert presence.report({}, 0) is None
+        presence.settled(True)
+        assert presence.pause(urgent=True) > 0.2
+    assert presence.pause(urgent=True) <= 15
+
+
+def test_what_was_not_answered_is_not_said_again_at_once() -> None:
+    presence = Presence(Server({"intervalSeconds": 10}))
+    presence.report({}, 1)
+    presence.settled(False)
+    assert 0 < presence.pause(urgent=True) < 1
+    presence.report({}, 1)
+    presence.settled(True)
+    assert presence.pause(urgent=True) == 0
+
+
+def test_an_outage_is_said_when_it_begins_when_it_changes_and_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "casare.agent")
+    logging.getLogger("casare.agent").propagate = True
+    unauthorized = ApiError.unauthorized()
+    presence = Presence(Server(AWAY, AWAY, AWAY, unauthorized, unauthorized, {"intervalSeconds": 3}))
+    for _ in range(8):
+        presence.report({}, 2)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 3
+    assert said[0] == f"{AWAY}; trying on, 2 running meanwhile"
+    assert "does not accept this robot's API key" in said[1]
+    assert said[2].startswith("the server is back after")
+
+
+def test_a_refused_key_is_tried_again_slowly() -> None:
+    presence = Presence(Server(ApiError.unauthorized()))
+    presence.report({}, 0)
+    assert presence.pause(urgent=True) > 10
+
+
+def test_a_robot_that_is_gone_or_was_made_anew_is_noticed() -> None:
+    deleted = Presence(Server(ApiError(404, "NotFound", "robot gone")))
+    assert deleted.report({}, 0) is None
+    assert deleted.gone
+    replaced = Presence(Server({"robotUID": "a"}, {}, {"robotUID": "b"}))
+    replaced.robot_uid = "a"
+    replaced.report({}, 0)
+    replaced.report({}, 0)
+    assert not replaced.gone
+    replaced.report({}, 0)
+    assert replaced.gone
+
+
+def test_a_report_that_the_server_does_not_take_is_told_apart() -> None:
+    with pytest.raises(Malformed):
+        Presence(Server(ApiError(422, "Invalid", "the report is wrong at jobs.0.outputs"))).report({}, 0)

@@ -1,0 +1,1 @@
+"""Real processes: the supervisor, `casare up`, and ./dev."""
