@@ -29,6 +29,11 @@ class Drain:
         self._signals += 1
 
     @property
+    def asked(self) -> bool:
+        """Whether this agent is ending."""
+        return self._signals > 0
+
+    @property
     def at_once(self) -> bool:
         """Whether nobody wants to wait any more."""
         return self._signals > 1

@@ -62,6 +62,7 @@ class Agent:
     def end(self) -> None:
         """Asks it to end; asked twice it does not wait for what runs."""
         self._drain.ask()
+        self._presence.hurry()
         self._wake.set()
 
     # -- one turn --------------------------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ class Agent:
     def _say(self, entries: list[Object]) -> list[bool]:
         """Sends a report with these entries; which of them need not be said again. Raises Malformed."""
         measured = telemetry.measure(self._workshop.directory, self._live())
-        answers = self._presence.report(report.body(entries, measured, self._about), self._live())
+        answers = self._presence.report(report.body(entries, measured, self._about, self._drain.asked), self._live())
         if answers is None:
             return []
         self._about = None

@@ -59,6 +59,10 @@ class Presence:
         self._heartbeat_at, self._earliest = time.monotonic() + self._interval, 0.0
         return list(answer.get("jobs") or [])
 
+    def hurry(self) -> None:
+        """The next report is due now: there is something about this agent itself to say."""
+        self._heartbeat_at = 0.0
+
     def settled(self, all_answered: bool) -> None:
         """Says whether every entry that was sent got its answer; one that did not is not sent again at once."""
         if all_answered:

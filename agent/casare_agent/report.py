@@ -27,7 +27,10 @@ def entries(attempts: Iterable[Attempt]) -> list[Object]:
     return chosen
 
 
-def body(jobs: list[Object], telemetry: Object, agent: Object | None) -> Object:
-    """The body of a report; `agent` says what runs here, in the first report that gets through."""
+def body(jobs: list[Object], telemetry: Object, agent: Object | None, leaving: bool = False) -> Object:
+    """The body of a report; `agent` says what runs here, in the first report that gets through.
+
+    An agent that is `leaving` gets no more jobs, while it may still run some.
+    """
     about: Object = {"agent": agent} if agent is not None else {}
-    return {**about, "telemetry": telemetry, "jobs": jobs}
+    return {**about, **({"leaving": True} if leaving else {}), "telemetry": telemetry, "jobs": jobs}

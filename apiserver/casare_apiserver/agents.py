@@ -55,6 +55,7 @@ class Transition(Model):
 class Report(Model):
     agent: dict[str, Any] | None = None
     telemetry: dict[str, Any] | None = None
+    leaving: bool = False
     jobs: list[Transition] = []
 
 
@@ -79,7 +80,11 @@ class Agents:
         robot = await self.robot(target.namespace or "", target.name or "")
         uid = robot["metadata"]["uid"]
         telemetry = orjson.dumps(body.telemetry).decode() if body.telemetry is not None else None
-        vouched = self.heartbeats.beat(uid, telemetry)
+        vouched = True
+        if body.leaving:
+            self.heartbeats.leave(uid)
+        else:
+            vouched = self.heartbeats.beat(uid, telemetry)
         await self._note_agent(robot, body.agent)
         results = await asyncio.gather(*(self._transition(uid, said) for said in body.jobs))
         if not vouched and not body.jobs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from casare_apiserver.resources import Resources
 from casare_apiserver.routes import Router
 from casare_apiserver.settings import Settings
 from casare_apiserver.watch import Hub
-from casare_store import admission
+from casare_store import admission, memory
 from casare_store.events import Recorder
 from casare_store.heartbeats import Heartbeats
 from casare_store.store import Store
@@ -70,7 +69,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
         heartbeats.start()
         events.start()
         ready = True
-        _settle_memory()
+        memory.settle()
         yield Server(store, hub, heartbeats, events, router)
     finally:
         ready = False
@@ -94,13 +93,6 @@ def _cut(hub: Hub, key_uid: str) -> None:
     for watcher in hub.watchers():
         if watcher.key_uid == key_uid:
             watcher.end()
-
-
-def _settle_memory() -> None:
-    """What was imported stays: the collector need not look at it again, and runs seldom."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def build(is_ready) -> FastAPI:  # type: ignore[no-untyped-def]

@@ -78,14 +78,18 @@ def _named(
 ) -> tuple[Path, dict[str, Any]]:
     """The first entry of a section with this name, and the folder of its file; marks beside the part go with it."""
     for folder, config in configs:
-        for entry in config.get(section) or ():
-            if isinstance(entry, dict) and entry.get("name") == name:
-                return folder, {"extensions": entry.get("extensions"), **(entry.get(part) or {})}
+        for entry in _objects(config.get(section)):
+            if entry.get("name") == name and isinstance(entry.get(part), dict):
+                return folder, {"extensions": entry.get("extensions"), **entry[part]}
     return Path(), {}
 
 
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
 def _marked(cluster: Mapping[str, Any]) -> bool:
-    return any(isinstance(one, dict) and one.get("name") == MARK for one in cluster.get("extensions") or ())
+    return any(one.get("name") == MARK for one in _objects(cluster.get("extensions")))
 
 
 def _token(folder: Path, user: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -16,7 +15,7 @@ from casare_controller.duties.presence import Presence
 from casare_controller.duties.schedules import Schedules
 from casare_controller.duties.timers import Timers
 from casare_controller.manager import Duty, Manager
-from casare_store import logs
+from casare_store import logs, memory
 from casare_store.events import Recorder
 from casare_store.store import Store
 
@@ -43,7 +42,7 @@ async def _run(url: str) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    gc.freeze()
+    memory.settle()
     duties: list[Duty] = [
         Placement(store, events), Presence(store, events), Timers(store, events), Schedules(store, events),
         Garbage(store),

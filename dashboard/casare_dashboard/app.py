@@ -30,19 +30,20 @@ def main() -> None:
         st.Page(jobs_page.show, title="Jobs", icon=":material/list_alt:", url_path="jobs"),
     ]
     page = st.navigation(pages, position="hidden")
-    _header(pages, signed_in.server)
+    _header(pages, signed_in)
     st.title(page.title, anchor=False)
     page.run()
 
 
-def _header(pages: list[StreamlitPage], server: str) -> None:
+def _header(pages: list[StreamlitPage], signed_in: session.Session) -> None:
     """The pages to go to and who is asked; Streamlit's own navigation hides both on a narrow screen."""
     with st.container(horizontal=True, vertical_alignment="center", key="header"):
         st.image(str(_LOGO), width=130)
         for page in pages:
             st.page_link(page, width="content")
         st.space("stretch")
-        st.caption(f"`{server}`", width="content")
+        reach = f" · {signed_in.namespace}" if signed_in.namespace else ""
+        st.caption(f"`{signed_in.server}`{reach}", width="content")
         st.button("Sign out", icon=":material/logout:", on_click=session.sign_out, width="content")
 
 
@@ -52,9 +53,11 @@ def _sign_in() -> None:
         st.caption(f"Sign in to see the robots and jobs of `{_SETTINGS.orchestrator_url}`")
         with st.form("sign_in_form"):
             key = st.text_input("API key", type="password", autocomplete="off", placeholder="crpa_…")
+            help_ = "A key of one namespace sees that one; the server's admin key sees all."
+            namespace = st.text_input("Namespace", value="default", help=help_)
             pressed = st.form_submit_button("Sign in", type="primary")
         if pressed:
-            problem = session.sign_in(_SETTINGS, key or "")
+            problem = session.sign_in(_SETTINGS, key or "", namespace or "")
             if problem is None:
                 st.rerun()
             st.error(problem, icon=":material/block:")

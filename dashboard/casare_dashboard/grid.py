@@ -27,7 +27,9 @@ def choose(rows: Sequence[Mapping[str, Any]], key: str, columns: Mapping[str, An
     uids = [str(row["uid"]) for row in rows]
     chosen = chosen_uid(key)
     st.session_state[f"{key}_uids"] = uids
-    st.session_state[key] = {"selection": {"rows": [uids.index(chosen)] if chosen in uids else [], "columns": [], "cells": []}}
+    st.session_state[key] = {
+        "selection": {"rows": [uids.index(chosen)] if chosen in uids else [], "columns": [], "cells": []}
+    }
     st.dataframe(
         _styled(rows, list(columns)),
         key=key,

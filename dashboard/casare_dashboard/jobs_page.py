@@ -19,13 +19,22 @@ def show() -> None:
     known = (session.jobs.peek().value if session else None) or []
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
-            "Search", key="jobs_text", placeholder="Name, robot, parameter …", icon=":material/search:", live=True
+            "Search",
+            key="jobs_text",
+            placeholder="Name, robot, parameter …",
+            icon=":material/search:",
+            live=True,
+            persist_state="session",
         )
         chosen = st.session_state.get("jobs_workflow") or []
         workflows = st.multiselect(
-            "Workflow", sorted({*job_views.workflows(known), *chosen}), key="jobs_workflow", placeholder="All workflows"
+            "Workflow",
+            sorted({*job_views.workflows(known), *chosen}),
+            key="jobs_workflow",
+            placeholder="All workflows",
+            persist_state="session",
         )
-        phases = st.pills("Status", job_views.PHASES, selection_mode="multi", key="jobs_phase")
+        phases = st.pills("Status", job_views.PHASES, selection_mode="multi", key="jobs_phase", persist_state="session")
     _live(text or "", tuple(phases), tuple(workflows))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import html
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Concatenate, ParamSpec
 
 import streamlit as st
@@ -27,10 +26,10 @@ def server_line(view: View[Any], server: str) -> None:
     """Says calmly that the server is away, where it is; nothing otherwise."""
     if view.problem is None:
         return
-    known = f" Shown is how things stood at {_time(view.taken)}." if view.taken else ""
+    known = f" Shown is how things stood at {view.taken:%H:%M:%S} UTC." if view.taken else ""
+    cause = view.problem.removeprefix(f"cannot reach {server}: ")
     st.warning(
-        f"No news from {server} ({_cause(view.problem, server)}).{known} The page goes on by itself.",
-        icon=":material/cloud_off:",
+        f"No news from `{server}` ({escaped(cause)}).{known} The page goes on by itself.", icon=":material/cloud_off:"
     )
 
 
@@ -62,7 +61,8 @@ def small_table(rows: Sequence[Mapping[str, Any]], otherwise: str) -> None:
         + "</tr>"
         for row in rows
     )
-    st.html(f'<div class="casare-wide"><table class="casare-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+    table = f'<table class="casare-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    st.html(f'<div class="casare-wide">{table}</div>')
 
 
 def badges(statuses: Sequence[str]) -> str:
@@ -93,14 +93,6 @@ def live(draw: Callable[Concatenate[sessions.Session, P], None]) -> Callable[P, 
             st.rerun()
 
     return part
-
-
-def _time(then: datetime | None) -> str:
-    return f"{then.astimezone():%H:%M:%S}" if then else ""
-
-
-def _cause(problem: str, server: str) -> str:
-    return problem.removeprefix(f"cannot reach {server}: ")
 
 
 def escaped(text: str) -> str:

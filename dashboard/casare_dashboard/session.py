@@ -21,6 +21,7 @@ from casare_dashboard.settings import DashboardSettings
 from casare_dashboard.snapshots import Snapshot
 
 TIMEOUT = 10.0  # seconds for an answer; a page can't wait longer
+_FORBIDDEN = "This key may not look at the robots and jobs of this namespace."
 _SESSION, _MESSAGE = "casare_session", "casare_message"
 
 
@@ -39,6 +40,7 @@ class Session:
     """A signed-in person's view of the fleet."""
 
     client: Client
+    namespace: str | None  # None: all of them
     robots: Snapshot[list[Object]]
     jobs: Snapshot[list[Object]]
     focus: dict[str, Focus] = field(default_factory=dict)
@@ -79,21 +81,30 @@ def current() -> Session | None:
     return session if isinstance(session, Session) else None
 
 
-def sign_in(settings: DashboardSettings, key: str) -> str | None:
-    """Starts a session. Returns what a person should know where that is not possible."""
+def sign_in(settings: DashboardSettings, key: str, namespace: str) -> str | None:
+    """Starts a session, of all namespaces where the key reaches that far, otherwise of this one.
+
+    Returns what a person should know where that is not possible.
+    """
     if not key.strip():
         return "Enter a key."
+    name = namespace.strip() or "default"
     try:
-        client = Client(Config(settings.orchestrator_url, key, settings.ca_file, timeout=TIMEOUT), "casare-dashboard")
+        config = Config(settings.orchestrator_url, key, settings.ca_file, name, TIMEOUT)
+        client = Client(config, "casare-dashboard")
     except NoServer as error:
         return _sentence(str(error))
-    problem = _refusal(client)
-    if problem:
-        client.close()
-        return problem
-    st.session_state[_SESSION] = Session(client, _all(client, "Robot"), _all(client, "Job"))
-    st.session_state.pop(_MESSAGE, None)
-    return None
+    for reach in (None, name):
+        problem = _refusal(client, reach)
+        if problem is None:
+            robots, jobs = (_all(client, kind, reach) for kind in ("Robot", "Job"))
+            st.session_state[_SESSION] = Session(client, reach, robots, jobs)
+            st.session_state.pop(_MESSAGE, None)
+            return None
+        if problem != _FORBIDDEN:
+            break
+    client.close()
+    return problem if problem != _FORBIDDEN else f"{_FORBIDDEN} Sign in with a viewer, operator or admin key of it."
 
 
 def sign_out(message: str = "") -> None:
@@ -112,23 +123,22 @@ def farewell() -> str:
     return str(st.session_state.get(_MESSAGE) or "")
 
 
-def _refusal(client: Client) -> str | None:
+def _refusal(client: Client, namespace: str | None) -> str | None:
+    """Why this key can't be used to look at this namespace (None: at all); None where it can."""
     try:
-        client.list("Robot", all_namespaces=True, limit=1)
-        client.list("Job", all_namespaces=True, limit=1)
+        for kind in ("Robot", "Job"):
+            client.list(kind, namespace, all_namespaces=namespace is None, limit=1)
     except Unreachable as error:
         return _sentence(str(error))
     except ApiError as error:
         if error.status == 401:
             return "The server does not accept this key. Check that it is complete, not revoked and not expired."
-        if error.status == 403:
-            return "This key may not look at robots and jobs. Sign in with a viewer, operator or admin key."
-        return _sentence(error.message)
+        return _FORBIDDEN if error.status == 403 else _sentence(error.message)
     return None
 
 
-def _all(client: Client, kind: str) -> Snapshot[list[Object]]:
-    return Snapshot(lambda: _items(client.list(kind, all_namespaces=True)))
+def _all(client: Client, kind: str, namespace: str | None) -> Snapshot[list[Object]]:
+    return Snapshot(lambda: _items(client.list(kind, namespace, all_namespaces=namespace is None)))
 
 
 def _focus(client: Client, kind: str, obj: Object) -> Focus:

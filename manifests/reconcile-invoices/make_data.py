@@ -36,12 +36,13 @@ FATES = (
 )  # fmt: skip
 CUSTOMERS = (
     "Bäckerei Sommer GmbH", "Müller & Söhne KG", "Hansa Logistik AG", "Optik Weißmann e.K.", "Café Zwölf UG",
-    "Druckhaus Lindner GmbH & Co. KG", "Elektro Öztürk", "Fahrrad Kühn OHG", "Gärtnerei Blumenthal", "Hotel Adler am Markt",
-    "Ingenieurbüro Krause und Partner", "Juwelier Stein GmbH", "Klempnerei Voß", "Lackiererei Nord GmbH",
-    "Metzgerei Huber", "Naturkost Wiesengrund eG", "Orthopädie Schramm GmbH", "Papier Engel KG", "Quellwasser Vertrieb GmbH",
-    "Reisebüro Fernweh", "Schreinerei Holzapfel", "Tierarztpraxis Dr. Bergmann", "Umzüge Flink GmbH", "Verlag Morgenrot AG",
-    "Weingut Sankt Urban", "Yachtcharter Ostsee GmbH", "Zahnlabor Perl GmbH", "Autohaus Rheintal GmbH & Co. KG",
-    "Bootswerft Petersen", "Catering Löffel GmbH",
+    "Druckhaus Lindner GmbH & Co. KG", "Elektro Öztürk", "Fahrrad Kühn OHG", "Gärtnerei Blumenthal",
+    "Hotel Adler am Markt", "Ingenieurbüro Krause und Partner", "Juwelier Stein GmbH", "Klempnerei Voß",
+    "Lackiererei Nord GmbH", "Metzgerei Huber", "Naturkost Wiesengrund eG", "Orthopädie Schramm GmbH",
+    "Papier Engel KG", "Quellwasser Vertrieb GmbH", "Reisebüro Fernweh", "Schreinerei Holzapfel",
+    "Tierarztpraxis Dr. Bergmann", "Umzüge Flink GmbH", "Verlag Morgenrot AG", "Weingut Sankt Urban",
+    "Yachtcharter Ostsee GmbH", "Zahnlabor Perl GmbH", "Autohaus Rheintal GmbH & Co. KG", "Bootswerft Petersen",
+    "Catering Löffel GmbH",
 )  # fmt: skip
 STRANGERS = ("Online-Marktplatz Erlöse", "Versicherung Nordstern", "Privatkonto Einlage", "Kartenzahlungen Sammler")
 OUTGOING = (

@@ -7,7 +7,7 @@ head and NOTIFY are one commit. Whoever needs several objects changed together s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -57,30 +57,23 @@ class Change:
 
 @dataclass(slots=True)
 class Batch:
-    """An open transaction that holds the history lock. Made by `begin`; ends with `commit` or by leaving it."""
+    """An open transaction that holds the history lock. Made by `begin`; ends with `commit` or by leaving it.
+
+    `known` are the objects that `begin` was asked to read.
+    """
 
     connection: Connection
     rv: int
     now: datetime
+    known: dict[Key, Object] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     statements: list[tuple[str, Sequence[Any]]] = field(default_factory=list)
 
     async def read(self, keys: Iterable[Key]) -> dict[Key, Object]:
         """The current objects at these keys; missing ones are left out."""
-        wanted: dict[str, list[Key]] = {}
-        for key in keys:
-            wanted.setdefault(key[0], []).append(key)
-        cursors = []
         async with self.connection.pipeline():
-            for kind, of_kind in wanted.items():
-                query = rendering.by_names(KINDS[kind])
-                args = (arrays.Texts(key[1] for key in of_kind), arrays.Texts(key[2] for key in of_kind))
-                cursors.append((kind, await self.connection.execute(query, args, prepare=True)))
-        return {
-            (kind, namespace, name): orjson.loads(text)
-            for kind, cursor in cursors
-            for namespace, name, text in await cursor.fetchall()
-        }
+            cursors = await _ask(self.connection, keys)
+        return await _fetch(cursors)
 
     async def select(self, query: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of any query, under the lock."""
@@ -119,6 +112,7 @@ class Batch:
                     await connection.execute(query, args)
                 for query, args in _writes(self.changes):
                     await connection.execute(query, args, prepare=True)
+                    connection.pgconn.flush()  # the server works on this while the next one is encoded
                 if self.changes:
                     await connection.execute("UPDATE heads SET rv = %s", (self.rv,), prepare=True)
                     await connection.execute(f"NOTIFY {CHANNEL}")
@@ -134,16 +128,20 @@ class Batch:
 
 
 @asynccontextmanager
-async def begin(connection: Connection) -> AsyncIterator[Batch]:
-    """Opens a transaction that holds the history lock; rolls back unless `commit` was called."""
+async def begin(connection: Connection, keys: Iterable[Key] = ()) -> AsyncIterator[Batch]:
+    """Opens a transaction that holds the history lock and reads these objects under it, in one round trip.
+
+    Rolls back unless `commit` was called.
+    """
     async with connection.pipeline():
         await connection.execute("BEGIN")
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (HISTORY_LOCK,), prepare=True)
         head = await connection.execute("SELECT rv, clock_timestamp() FROM heads", prepare=True)
+        cursors = await _ask(connection, keys)
     found = await head.fetchone()
     if found is None:
         raise RuntimeError("the table heads is empty: the migrations have not run")
-    batch = Batch(connection, int(found[0]), found[1])
+    batch = Batch(connection, int(found[0]), found[1], await _fetch(cursors))
     try:
         yield batch
     finally:
@@ -161,12 +159,34 @@ async def committed(connection: Connection, unknown: OutcomeUnknown) -> bool:
         return bool(rows) and rows[0][0] == unknown.uid
 
 
+async def _ask(connection: Connection, keys: Iterable[Key]) -> list[tuple[str, Any]]:
+    """Sends one query a kind; the cursors to fetch from."""
+    wanted: dict[str, list[Key]] = {}
+    for key in keys:
+        wanted.setdefault(key[0], []).append(key)
+    cursors = []
+    for kind, of_kind in wanted.items():
+        args = (arrays.Texts(key[1] for key in of_kind), arrays.Texts(key[2] for key in of_kind))
+        cursors.append((kind, await connection.execute(rendering.by_names(KINDS[kind]), args, prepare=True)))
+    return cursors
+
+
+async def _fetch(cursors: list[tuple[str, Any]]) -> dict[Key, Object]:
+    return {
+        (kind, namespace, name): orjson.loads(text)
+        for kind, cursor in cursors
+        for namespace, name, text in await cursor.fetchall()
+    }
+
+
 # -- statements ----------------------------------------------------------------------------------------------------
 
 
-def _writes(changes: Sequence[Change]) -> list[tuple[str, Sequence[Any]]]:
-    """The set-based statements of a batch: per kind deletions, updates and creations, then the log."""
-    out: list[tuple[str, Sequence[Any]]] = []
+def _writes(changes: Sequence[Change]) -> Iterator[tuple[str, Sequence[Any]]]:
+    """The set-based statements of a batch: per kind deletions, updates and creations, then the log.
+
+    Each is made when the one before it has been sent.
+    """
     encoded = [columns.encode(change.kind, change.state) for change in changes]
     groups: dict[tuple[str, str], list[Encoded]] = {}
     for change, one in zip(changes, encoded, strict=True):
@@ -175,10 +195,11 @@ def _writes(changes: Sequence[Change]) -> list[tuple[str, Sequence[Any]]]:
         rows = groups[kind, type_]
         if type_ == "DELETED":
             query = f"DELETE FROM {columns.table(KINDS[kind])} WHERE uid = ANY(%b::uuid[])"
-            out.append((query, (arrays.Texts(one.row[0] for one in rows),)))
+            yield query, (arrays.Texts(one.row[0] for one in rows),)
         else:
-            out.append(((_INSERTS if type_ == "ADDED" else _UPDATES)[kind], _arrays(KINDS[kind], rows)))
-    return [*out, (_LOG, _log_arrays(changes, encoded))] if changes else out
+            yield (_INSERTS if type_ == "ADDED" else _UPDATES)[kind], _arrays(KINDS[kind], rows)
+    if changes:
+        yield _LOG, _log_arrays(changes, encoded)
 
 
 _ORDER = {"DELETED": 0, "MODIFIED": 1, "ADDED": 2}  # names and unique values are free before they are taken again

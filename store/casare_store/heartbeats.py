@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -53,6 +53,9 @@ INSERT INTO leases (robot_uid, last_seen, expires_at, online, telemetry)
 SELECT robot_uid, clock_timestamp(), clock_timestamp() + %s, false, telemetry
 FROM unnest(%b::uuid[], %b::text[]) AS n(robot_uid, telemetry) ORDER BY robot_uid
 ON CONFLICT (robot_uid) DO NOTHING"""
+_LEAVE = """
+UPDATE leases SET last_seen = clock_timestamp(), expires_at = clock_timestamp() - interval '1 second'
+WHERE robot_uid IN (SELECT robot_uid FROM leases WHERE robot_uid = ANY(%s::uuid[]) ORDER BY robot_uid FOR UPDATE)"""
 _TICK = """
 INSERT INTO coverage AS c (apiserver, since, last) VALUES (%s, clock_timestamp(), clock_timestamp())
 ON CONFLICT (apiserver) DO UPDATE SET last = clock_timestamp(),
@@ -71,6 +74,7 @@ class Heartbeats:
     _flushed_at: float = -1e9
     _soon: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
+    _leaving: set[str] = field(default_factory=set)
     _known: set[str] = field(default_factory=set)  # robots whose lease exists; only a hint to flush new ones at once
 
     def start(self) -> None:
@@ -82,6 +86,11 @@ class Heartbeats:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
+    def leave(self, robot_uid: str) -> None:
+        """Notes that a robot is there but going: nothing is placed on it any more."""
+        self._leaving.add(robot_uid)
+        self._soon.set()
+
     def beat(self, robot_uid: str, telemetry: str | None) -> bool:
         """Notes a sign of life; whether it is vouched for (else the agent should try again soon)."""
         self._waiting[robot_uid] = telemetry
@@ -92,26 +101,30 @@ class Heartbeats:
     async def _run(self) -> None:
         while True:
             waiting, self._waiting = self._waiting, {}
+            leaving, self._leaving = self._leaving, set()
             try:
-                await self.flush(waiting)
+                await self.flush(waiting, leaving)
                 self._flushed_at = self.clock()
             except (psycopg.Error, TimeoutError) as error:
                 self._waiting = {**waiting, **self._waiting}
+                self._leaving |= leaving
                 self._known.clear()
                 log.warning("heartbeats can't be written", why=str(error).split("\n")[0], robots=len(waiting))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._soon.wait(), FLUSH_EVERY)
             self._soon.clear()
 
-    async def flush(self, waiting: dict[str, str | None]) -> None:
+    async def flush(self, waiting: dict[str, str | None], leaving: Collection[str] = ()) -> None:
         """Writes heartbeats and the tick; a robot that was not online wakes the duties."""
         async with self.pool.connection() as connection, connection.transaction():
             await connection.execute(_TICK, (self.identity, COVERAGE_GAP))
+            if leaving:
+                await connection.execute(_LEAVE, (sorted(leaving),))
             if not waiting:
                 return
             uids, telemetry = list(waiting), list(waiting.values())
             cursor = await connection.execute(_LOCK_AND_UPDATE, (uids, telemetry, grace(self.interval)))
-            found = {uid: online for uid, online in await cursor.fetchall()}
+            found = dict(await cursor.fetchall())
             new = sorted(uid for uid in uids if uid not in found)
             if new:
                 await connection.execute(_INSERT, (grace(self.interval), new, [waiting[uid] for uid in new]))

@@ -171,11 +171,11 @@ class Writer:
     async def _write(self, items: Sequence[_Item]) -> None:
         assert self.connection is not None
         outcomes: list[tuple[_Item, Object | None]] = []
-        async with batches.begin(self.connection) as batch:
-            known = await batch.read({key for item in items for key in (item.operation.key, *item.operation.reads)})
+        keys = {key for item in items for key in (item.operation.key, *item.operation.reads)}
+        async with batches.begin(self.connection, keys) as batch:
             for item in items:
                 with _refusals(item):
-                    outcomes.append((item, apply(batch, item.operation, known)))
+                    outcomes.append((item, apply(batch, item.operation, batch.known)))
             if batch.changes:
                 await batch.commit()
         for item, outcome in outcomes:
@@ -205,8 +205,8 @@ class Writer:
         if not happened:
             self._put_back(items)
             return None
-        async with batches.begin(self.connection) as batch:
-            known = await batch.read({item.operation.key for item in items})
+        async with batches.begin(self.connection, [item.operation.key for item in items]) as batch:
+            known = batch.known
         for item in items:
             if not item.result.done():
                 item.result.set_result(known.get(item.operation.key))

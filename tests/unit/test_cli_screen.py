@@ -131,7 +131,7 @@ def test_describe_shows_what_there_is_to_know_of_a_job() -> None:
     for line in (
         "Name:         a",
         "Workflow:     w (revision 0123456789ab)",
-        "Started:      2026-11-22T19:59:00Z (60s ago)",
+        "Started:      2026-11-22T19:59:00Z (59s ago)",
         "Exit code:    3",
         "Parameters:\n  n:\n    - 1",
         "  TYPE    STATUS  SINCE  REASON  MESSAGE\n  Failed  True    30s    Exit    <none>",

@@ -234,7 +234,8 @@ def test_the_table_holds_every_price_that_a_person_reads_on_the_pages(tmp_path: 
     assert found == PRICES_AS_READ_BY_A_PERSON
     assert len(rows) == len(found)
     assert outputs == {
-        "pages": 6, "offers": 12, "products": 6, "soldOut": 3, "cheaper": 5, "dearer": 1, "new": 1, "table": "prices.csv",
+        "pages": 6, "offers": 12, "products": 6, "soldOut": 3,
+        "cheaper": 5, "dearer": 1, "new": 1, "table": "prices.csv",
     }  # fmt: skip
     assert "Aspirateur robot R2" in done.stdout
 

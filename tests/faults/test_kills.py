@@ -1,0 +1,114 @@
+"""kill -9 of anything, while jobs run: every job ends exactly once and none is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import psycopg
+import pytest
+
+from casare_api.kinds.job import FINAL
+from casare_client import Client
+from casare_store import embedded
+
+from ..conftest import Server, until
+
+JOBS = 200
+API = "fleet.casare.net/v1"
+
+
+class Fleet(Server):
+    """A server with a Postgres of its own, so that it can be killed too."""
+
+    place: Path
+    postgres: embedded.Server
+
+    def kill_and_restart(self, what: str) -> None:
+        if what == "postgres":
+            os.kill(self.postgres.pid, signal.SIGKILL)
+            until(lambda: not self.postgres.alive(), "Postgres is dead")
+            self.postgres = embedded.Server.start(self.place / "data")
+            return
+        self.kill(what)
+        if what == "apiserver":
+            self.run("apiserver", "-m", "casare_apiserver")
+        elif what == "controller":
+            self.run("controller", "-m", "casare_controller")
+        else:
+            self.start_agent(what, CASARE_MAX_CONCURRENT_JOBS="4")
+
+
+@pytest.fixture
+def fleet(postgres: embedded.Server, tmp_path: Path) -> Iterator[Fleet]:
+    from casare_migrations import runner
+
+    place = Path(tempfile.mkdtemp(prefix="casare-faults-"))
+    place.chmod(0o755)
+    own = embedded.Server.start(place / "data")
+    runner.migrate(own.url)
+    found = Fleet(own.url, tmp_path)
+    found.place, found.postgres = place, own
+    try:
+        found.start()
+        for name in ("one", "two"):
+            found.start_agent(name, CASARE_MAX_CONCURRENT_JOBS="4")
+        yield found
+    finally:
+        found.stop()
+        found.postgres.stop()
+        shutil.rmtree(place)
+
+
+def phases(client: Client) -> Counter[str]:
+    return Counter(job["status"]["phase"] for job in client.list("Job")["items"])
+
+
+def submit(client: Client) -> None:
+    client.create({"apiVersion": API, "kind": "Workflow", "metadata": {"name": "short"},
+                   "spec": {"runner": "command", "args": ["sh", "-c", "sleep 0.05"],
+                            "retry": {"robotLostLimit": 100}, "lostAfter": "15s"}})
+    for number in range(JOBS):
+        client.create({"apiVersion": API, "kind": "Job", "metadata": {"name": f"job-{number}"},
+                       "spec": {"workflowRef": {"name": "short"}}})
+
+
+def ended(client: Client) -> int:
+    return sum(count for phase, count in phases(client).items() if phase in FINAL)
+
+
+def test_kill_9_of_everything_one_at_a_time_loses_and_doubles_no_job(fleet: Fleet) -> None:
+    with fleet.client() as client:
+        submit(client)
+        for step, victim in enumerate(["apiserver", "controller", "one", "postgres"], start=1):
+            until(lambda step=step: ended(client) >= step * 30, f"{step * 30} jobs have ended; {phases(client)}", 120)
+            fleet.kill_and_restart(victim)
+            until(fleet.is_ready, f"the apiserver answers after the death of {victim}", 60)
+        until(lambda: ended(client) == JOBS, f"all {JOBS} jobs end", 180)
+        assert phases(client) == {"Succeeded": JOBS}, "no job failed because something was killed"
+    assert_each_ended_once(fleet.database)
+
+
+
+def assert_each_ended_once(url: str) -> None:
+    """The whole history of every job: attempts only grow, it becomes final once and then never changes again."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT name, object FROM changes WHERE kind = 'Job' ORDER BY rv").fetchall()
+    history: dict[str, list[tuple[str, int]]] = {}
+    for name, text in rows:
+        status = orjson.loads(text)["status"]
+        history.setdefault(name, []).append((status["phase"], status["attempt"]))
+    assert len(history) == JOBS
+    for name, steps in history.items():
+        finals = [phase for phase, _ in steps if phase in FINAL]
+        assert finals == [steps[-1][0]], f"{name} became final more than once, or changed after: {steps}"
+        attempts = [attempt for _, attempt in steps]
+        assert attempts == sorted(attempts), f"{name}: attempts went back: {steps}"
+
+
