@@ -52,7 +52,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
 
 def machine(facts: Mapping[str, Cell]) -> None:
     title("Machine")
-    table(("fact", "value"), [(name.replace("_", " "), str(value)) for name, value in facts.items()])
+    table(("fact", "value"), [(name.replace("_", " "), _cell(value)) for name, value in facts.items()])
 
 
 def finish(bench: str, targets: Sequence[Target], figures: Mapping[str, Any]) -> int:

@@ -49,7 +49,7 @@ def workflow(namespace: str) -> dict[str, Any]:
     return {
         "apiVersion": "fleet.casare.net/v1", "kind": "Workflow",
         "metadata": {"name": WORKFLOW, "namespace": namespace},
-        "spec": {"runner": "command", "command": ["true"]},
+        "spec": {"runner": "command", "args": ["true"]},
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from sockets import head
 
 SEQUENCE = "bench.casare.net/sequence"  # annotation that numbers the events
 DIGITS = 7
-MOST = 10_000  # events
+MOST = 1_000  # events
 _MARK = f'"{SEQUENCE}":"'.encode()
 _AT_ONCE = 50  # connections being opened
 _OPEN_WITHIN = 20.0  # seconds

@@ -60,7 +60,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     agents = Agents(store, hub, heartbeats, events)
     keys = Keys(store, hub, admin_hash, lambda uid: _cut(hub, uid))
     ready = False
-    router = Router(build(lambda: ready), Resources(store, hub), agents, Files(store), keys, lambda: ready)
+    router = Router(build(lambda: ready and heartbeats.is_fresh()), Resources(store, hub), agents, Files(store), keys, lambda: ready)
     try:
         await _ensure_default_namespace(store)
         await hub.start()

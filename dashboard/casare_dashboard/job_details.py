@@ -13,7 +13,6 @@ from casare_dashboard import event_views, job_views, parts
 from casare_dashboard.log_views import Tail
 from casare_dashboard.session import Focus, Session
 
-_LOG_HEIGHT = 420  # pixels
 _ASKED, _TROUBLE = "jobs_cancel_asked", "jobs_cancel_trouble"
 
 
@@ -92,8 +91,8 @@ def _standing(job: Object) -> None:
         st.progress(percent / 100, text=parts.escaped(message) or f"{percent:g} %")
         return
     if said := job_views.says(job):
-        failed = job_views.phase(job) in ("Failed", "Expired")
-        (st.error if failed else st.info)(parts.escaped(said))
+        box = {"Failed": st.error, "Expired": st.error, "Succeeded": st.success}.get(job_views.phase(job), st.info)
+        box(parts.escaped(said))
 
 
 def _given_and_gave(job: Object) -> None:
@@ -118,7 +117,7 @@ def _log(focus: Focus, job: Object, server_is_there: bool) -> None:
         return
     if found.cut:
         st.caption(f"The end of a long log. All of it: casare logs job/{dig(job, 'metadata', 'name')}")
-    with st.container(height=_LOG_HEIGHT, border=False, key="log"):
+    with st.container(key="log"):
         st.code(found.text, language=None, wrap_lines=True)
 
 

@@ -70,7 +70,7 @@ def rows(jobs: Iterable[Object], now: datetime) -> list[dict[str, Any]]:
             "Status": [phase(job)],
             "Workflow": workflow(job),
             "Robot": dig(job, "status", "robotName") or "",
-            "Attempt": dig(job, "status", "attempt"),
+            "Attempt": dig(job, "status", "attempt") or None,
             "Duration": seconds_running(job, now),
             "Age": words.seconds_since(job, now, "metadata", "creationTimestamp"),
             "Says": says(job),
@@ -89,7 +89,8 @@ def says(job: Object) -> str:
     if phase(job) in (JobPhase.RUNNING, JobPhase.ASSIGNED):
         percent, message = progress(job)
         return " ".join(part for part in (f"{percent:g} %" if percent is not None else "", message) if part)
-    return str(status.get("message") or status.get("reason") or "")
+    reason = status.get("reason") if phase(job) != JobPhase.SUCCEEDED else ""
+    return str(status.get("message") or reason or "")
 
 
 def waiting(job: Object) -> list[str]:
@@ -132,7 +133,7 @@ def details(job: Object, now: datetime) -> list[tuple[str, str]]:
             ("Revision", (dig(spec, "workflowRef", "revision") or "")[:12]),
             ("Namespace", metadata.get("namespace")),
             ("Robot", status.get("robotName")),
-            ("Attempt", status.get("attempt")),
+            ("Attempt", status.get("attempt") or None),
             ("Priority", spec.get("priority")),
             ("Queued", words.clock(words.moment(job, "status", "queuedTime"))),
             ("Not before", words.clock(words.moment(job, "spec", "notBefore"))),
@@ -142,7 +143,7 @@ def details(job: Object, now: datetime) -> list[tuple[str, str]]:
             ("Exit code", status.get("exitCode")),
             ("Requires", words.plain(spec.get("requirements"))),
             ("Labels", metadata.get("labels")),
-            ("Declared", words.ago(job, now, "metadata", "creationTimestamp")),
+            ("Submitted", words.ago(job, now, "metadata", "creationTimestamp")),
         ]
     )
 

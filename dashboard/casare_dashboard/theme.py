@@ -70,6 +70,6 @@ CSS = """<style>
 .casare-table th, .casare-table td { padding: 0.3rem 1rem 0.3rem 0; border-bottom: 1px solid rgba(128, 134, 152, 0.25);
   vertical-align: top; }
 .casare-wide { overflow-x: auto; }
-.st-key-log { flex-direction: column-reverse; justify-content: flex-start; height: auto; max-height: 420px; }
-[data-testid="stLayoutWrapper"]:has(> .st-key-log) { height: auto; }
+/* Reversed, so that it opens at its end, follows what is added, and stays where somebody scrolled to. */
+.st-key-log { flex-direction: column-reverse; justify-content: flex-start; max-height: 420px; overflow: auto; }
 </style>"""

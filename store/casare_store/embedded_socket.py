@@ -28,7 +28,7 @@ def socket_directory(data_dir: Path, account: Account | None) -> Path:
     recorded = Path(record.read_text()) if record.exists() else None
     if recorded and _is_still_ours(recorded, account):
         return recorded
-    for parent in (tempfile.gettempdir(), "/tmp"):  # TMPDIR may be deep, too
+    for parent in (tempfile.gettempdir(), "/tmp"):  # noqa: S108  mkdtemp makes it private; TMPDIR may be deep, too
         made = Path(tempfile.mkdtemp(prefix="casare-", dir=parent))
         if _fits(made):
             embedded_account.own_directory(made, account)

@@ -96,6 +96,10 @@ class Heartbeats:
         self._waiting[robot_uid] = telemetry
         if robot_uid not in self._known:
             self._soon.set()
+        return self.is_fresh()
+
+    def is_fresh(self) -> bool:
+        """Whether the database took a flush within the last two seconds."""
         return self.clock() - self._flushed_at < ACKNOWLEDGED
 
     async def _run(self) -> None:
@@ -104,6 +108,8 @@ class Heartbeats:
             leaving, self._leaving = self._leaving, set()
             try:
                 await self.flush(waiting, leaving)
+                if not self.is_fresh():
+                    await self.pool.check()  # after an outage: no request shall meet a connection that is dead
                 self._flushed_at = self.clock()
             except (psycopg.Error, TimeoutError) as error:
                 self._waiting = {**waiting, **self._waiting}

@@ -84,13 +84,13 @@ def test_a_child_that_keeps_ending_is_started_ever_more_seldom(bench: Bench) -> 
 def test_a_start_that_fails_for_good_says_the_last_line_that_was_printed(bench: Bench) -> None:
     child = bench.process("apiserver", "import sys; print('starting'); sys.exit('error: no such table\\n')")
     bench.supervisor.add(child)
-    with pytest.raises(Failure, match="^apiserver does not start: error: no such table$"):
+    with pytest.raises(Failure, match=r"^apiserver does not start: error: no such table$"):
         bench.supervisor.until(lambda: False, 30, [child])
 
 
 def test_a_program_that_is_not_there_is_one_line(bench: Bench) -> None:
     child = Process("worker", ["/nowhere/at-all"], {}, bench.directory / "worker.log", bench.directory)
-    with pytest.raises(Failure, match="worker can't be started: .*No such file"):
+    with pytest.raises(Failure, match=r"worker can't be started: .*No such file"):
         bench.supervisor.add(child)
 
 

@@ -102,7 +102,7 @@ class Supervisor:
         def run() -> None:
             try:
                 results.append(work())
-            except BaseException as error:  # noqa: BLE001 (handed over to whoever waits)
+            except BaseException as error:  # handed over to whoever waits
                 errors.append(error)
 
         thread = threading.Thread(target=run, daemon=True)
