@@ -12,7 +12,7 @@ import os
 import sys
 from array import array
 from time import monotonic_ns
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -39,8 +39,7 @@ class Watcher(asyncio.Protocol):
         self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(self.request)
+        cast(asyncio.Transport, transport).write(self.request)
 
     def data_received(self, data: bytes) -> None:
         now = monotonic_ns()

@@ -15,6 +15,7 @@ from casare_apiserver import tls
 from casare_apiserver.app import serving
 from casare_apiserver.settings import Settings
 from casare_store import logs
+from casare_store.schema import WrongSchema
 
 
 def main() -> int:
@@ -26,7 +27,7 @@ def main() -> int:
         runner(_serve(settings))
     except ValidationError as error:
         return _fail("; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, WrongSchema) as error:
         return _fail(str(error))
     except psycopg.OperationalError as error:
         return _fail(f"the database can't be used: {str(error).strip().splitlines()[0]}")

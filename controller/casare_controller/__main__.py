@@ -17,6 +17,7 @@ from casare_controller.duties.timers import Timers
 from casare_controller.manager import Duty, Manager
 from casare_store import logs, memory
 from casare_store.events import Recorder
+from casare_store.schema import WrongSchema, wait_for_schema
 from casare_store.store import Store
 
 
@@ -29,6 +30,9 @@ def main() -> int:
         return 1
     try:
         asyncio.run(_run(url))
+    except WrongSchema as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except psycopg.OperationalError as error:
         print(f"error: the database can't be used: {str(error).strip().splitlines()[0]}", file=sys.stderr)
         return 1
@@ -36,6 +40,7 @@ def main() -> int:
 
 
 async def _run(url: str) -> None:
+    await wait_for_schema(url)
     store = await Store.open(url, pool_size=6)
     events = Recorder(store.writer, "controller")
     events.start()

@@ -138,7 +138,8 @@ class Manager:
             try:
                 rv = (await self.store.head()).rv
                 async for found in LogReader(self.store.url).follow(rv):
-                    kinds = {change.kind for change in found}
+                    # A NOTIFY without a change is a robot that came; so is, once a second, nothing at all.
+                    kinds = {change.kind for change in found} or {"Lease"}
                     for duty in self.duties:
                         if duty.watches & kinds:
                             self._wakes[duty.name].set()

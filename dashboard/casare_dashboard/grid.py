@@ -14,8 +14,13 @@ import streamlit as st
 from casare_dashboard import words
 
 ROW = 35  # pixels
-# Columns of seconds: sorted as numbers, shown as `3m12s`.
-SPANS = {"Last seen": words.age, "Duration": words.span, "Age": words.age}
+# Columns that sort as numbers and show as people write them, with the type that may lack a value.
+NUMBERS = {
+    "Last seen": ("float64", words.age),
+    "Duration": ("float64", words.span),
+    "Age": ("float64", words.age),
+    "Attempt": ("Int64", str),
+}
 
 
 def choose(rows: Sequence[Mapping[str, Any]], key: str, columns: Mapping[str, Any], most: int = 9) -> str | None:
@@ -62,8 +67,9 @@ def _keep_choice(key: str) -> Callable[[], None]:
 
 def _styled(rows: Sequence[Mapping[str, Any]], columns: list[str]) -> Any:
     frame = pd.DataFrame([{name: row[name] for name in columns} for row in rows], columns=pd.Index(columns))
-    spans = {name: write for name, write in SPANS.items() if name in columns}
-    return frame.astype(dict.fromkeys(spans, "float64")).style.format(spans, na_rep="")
+    numbers = {name: found for name, found in NUMBERS.items() if name in columns}
+    typed = frame.astype({name: kind for name, (kind, _) in numbers.items()})
+    return typed.style.format({name: write for name, (_, write) in numbers.items()}, na_rep="")
 
 
 def status_column(statuses: Sequence[str], width: int) -> Any:

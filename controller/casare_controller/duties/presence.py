@@ -33,7 +33,7 @@ class Presence:
     events: Recorder
     name: str = "presence"
     every: float = 0.5
-    watches: frozenset[str] = frozenset()
+    watches: frozenset[str] = frozenset({"Lease"})
 
     async def run_once(self) -> dict[str, int]:
         async with self.store.pool.connection() as connection:
