@@ -145,8 +145,8 @@ def _comes_along(run: _Applying, error: ApiError, obj: Object) -> bool:
 
 
 def _will_be_there(run: _Applying, cause: Cause, obj: Object) -> bool:
-    if cause.field.endswith(".sha256"):
-        return True
+    if cause.field in {path for path, _, _ in manifests.named_files(obj)}:
+        return True  # its file was read, and would have been sent
     if not cause.field.endswith("workflowRef.name"):
         return False
     spec = obj.get("spec") or {}

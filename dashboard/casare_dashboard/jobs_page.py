@@ -48,7 +48,7 @@ def _live(session: Session, text: str, phases: tuple[str, ...], workflows: tuple
     if not view.value:
         _nothing()
         return
-    parts.tally(len(view.value), "jobs", job_views.tally(view.value))
+    parts.tally(len(view.value), "job", job_views.tally(view.value))
     found = job_views.matching(view.value, text, phases, workflows)
     if not found:
         st.info(

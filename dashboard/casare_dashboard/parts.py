@@ -34,8 +34,8 @@ def server_line(view: View[Any], server: str) -> None:
 
 
 def tally(total: int, what: str, counts: Sequence[tuple[str, int]]) -> None:
-    """How many there are, and how many of each status, as one line of numbers with words."""
-    parts = [f"<div><b>{total:,}</b> {html.escape(what)}</div>"]
+    """How many there are (of what, in the singular), and how many of each status, as numbers with words."""
+    parts = [f"<div><b>{total:,}</b> {html.escape(what)}{'' if total == 1 else 's'}</div>"]
     for status, number in counts:
         dot = f'<i style="background:{_DOT[words.colour(status)]}"></i>'
         parts.append(f"<div>{dot}<b>{number:,}</b> {html.escape(status.lower())}</div>")

@@ -37,7 +37,7 @@ def _live(session: Session, text: str, wanted: tuple[str, ...]) -> None:
     if not view.value:
         _nobody()
         return
-    parts.tally(len(view.value), "robots", robot_views.tally(view.value))
+    parts.tally(len(view.value), "robot", robot_views.tally(view.value))
     found = robot_views.matching(view.value, text, wanted)
     if not found:
         st.info(

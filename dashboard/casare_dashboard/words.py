@@ -31,9 +31,9 @@ def moment(obj: Object, *path: str) -> datetime | None:
 
 
 def seconds_since(obj: Object, now: datetime, *path: str) -> float | None:
-    """How long ago the time at a path was, in seconds, never less than 0."""
+    """How long ago the time at a path was, in seconds to a tenth, never less than 0."""
     then = moment(obj, *path)
-    return max(0.0, (now - then).total_seconds()) if then else None
+    return round(max(0.0, (now - then).total_seconds()), 1) if then else None
 
 
 def ago(obj: Object, now: datetime, *path: str) -> str:

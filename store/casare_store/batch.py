@@ -18,6 +18,7 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
 from casare_api.kinds import KINDS, Kind, Object
+from casare_api.machinery.errors import ApiError
 from casare_store import arrays, columns, partitions, rendering
 from casare_store.columns import Encoded
 from casare_store.connection import CHANNEL, HISTORY_LOCK
@@ -41,7 +42,8 @@ class Change:
     kind: Kind
     old: Object | None
     new: Object | None
-    rv: int = 0
+    rv: int
+    encoded: Encoded
 
     @property
     def type(self) -> str:
@@ -86,14 +88,17 @@ class Batch:
         return [orjson.loads(row[0]) for row in rows]
 
     def stage(self, kind: Kind, old: Object | None, new: Object | None) -> Object | None:
-        """Adds a change; returns the new state with its resourceVersion, or None for a deletion."""
-        self.rv += 1
+        """Adds a change; returns the new state with its resourceVersion, or None for a deletion.
+
+        Raises ApiError 422 for a state that has no row: it is found out here, while it is known whose it is.
+        """
         state = new if new is not None else old
         assert state is not None
-        numbered = {**state, "metadata": {**state["metadata"], "resourceVersion": str(self.rv)}}
-        change = Change(kind, old, numbered if new is not None else None, self.rv)
-        if new is None:
-            change.old = numbered
+        rv = self.rv + 1
+        numbered = {**state, "metadata": {**state["metadata"], "resourceVersion": str(rv)}}
+        change = Change(kind, old if new is not None else numbered, numbered if new is not None else None, rv,
+                        _encode(kind, numbered))
+        self.rv = rv
         self.changes.append(change)
         return change.new
 
@@ -103,7 +108,7 @@ class Batch:
 
     async def commit(self) -> None:
         """Writes everything in one round trip. Raises OutcomeUnknown when the connection breaks on the way."""
-        connection = self.connection
+        connection, is_asked = self.connection, False
         if self.changes:
             await partitions.ensure(connection, self.changes[0].rv, self.rv)
         try:
@@ -116,11 +121,12 @@ class Batch:
                 if self.changes:
                     await connection.execute("UPDATE heads SET rv = %s", (self.rv,), prepare=True)
                     await connection.execute(f"NOTIFY {CHANNEL}")
+                is_asked = True
                 await connection.execute("COMMIT")
         except Exception as error:
             # Only a transaction that is there and failed is known not to have been committed. A backend that is told to
             # end finishes its COMMIT first and answers with an error all the same.
-            is_known = connection.info.transaction_status == TransactionStatus.INERROR
+            is_known = not is_asked or connection.info.transaction_status == TransactionStatus.INERROR
             if self.changes and not is_known:
                 first = self.changes[0]
                 raise OutcomeUnknown(first.rv, first.state["metadata"]["uid"]) from error
@@ -159,6 +165,14 @@ async def committed(connection: Connection, unknown: OutcomeUnknown) -> bool:
         return bool(rows) and rows[0][0] == unknown.uid
 
 
+def _encode(kind: Kind, state: Object) -> Encoded:
+    try:
+        return columns.encode(kind, state)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise ApiError(422, "Invalid", f'{kind.kind} "{state["metadata"]["name"]}" can\'t be stored: {why}') from error
+
+
 async def _ask(connection: Connection, keys: Iterable[Key]) -> list[tuple[str, Any]]:
     """Sends one query a kind; the cursors to fetch from."""
     wanted: dict[str, list[Key]] = {}
@@ -187,10 +201,9 @@ def _writes(changes: Sequence[Change]) -> Iterator[tuple[str, Sequence[Any]]]:
 
     Each is made when the one before it has been sent.
     """
-    encoded = [columns.encode(change.kind, change.state) for change in changes]
     groups: dict[tuple[str, str], list[Encoded]] = {}
-    for change, one in zip(changes, encoded, strict=True):
-        groups.setdefault((change.kind.kind, change.type), []).append(one)
+    for change in changes:
+        groups.setdefault((change.kind.kind, change.type), []).append(change.encoded)
     for kind, type_ in sorted(groups, key=lambda group: _ORDER[group[1]]):
         rows = groups[kind, type_]
         if type_ == "DELETED":
@@ -199,7 +212,7 @@ def _writes(changes: Sequence[Change]) -> Iterator[tuple[str, Sequence[Any]]]:
         else:
             yield (_INSERTS if type_ == "ADDED" else _UPDATES)[kind], _arrays(KINDS[kind], rows)
     if changes:
-        yield _LOG, _log_arrays(changes, encoded)
+        yield _LOG, _log_arrays(changes)
 
 
 _ORDER = {"DELETED": 0, "MODIFIED": 1, "ADDED": 2}  # names and unique values are free before they are taken again
@@ -253,14 +266,14 @@ _LOG = (
 _LOG_TYPES = ("int8", *["text"] * 10)
 
 
-def _log_arrays(changes: Sequence[Change], encoded: Sequence[Encoded]) -> tuple[list[Any], ...]:
-    rows = [_log_row(change, one) for change, one in zip(changes, encoded, strict=True)]
+def _log_arrays(changes: Sequence[Change]) -> tuple[list[Any], ...]:
+    rows = [_log_row(change) for change in changes]
     return tuple(arrays.of_type(type_, column) for type_, column in zip(_LOG_TYPES, zip(*rows, strict=True), strict=True))
 
 
-def _log_row(change: Change, encoded: Encoded) -> tuple[Any, ...]:
+def _log_row(change: Change) -> tuple[Any, ...]:
     """A change as the log keeps it; the old labels and fields only where they differ from the new ones."""
-    kind, state = change.kind, change.state
+    kind, state, encoded = change.kind, change.state, change.encoded
     uid, namespace, name = encoded.row[0], encoded.row[1], encoded.row[2]
     fields = columns.field_values(kind, state)
     old_labels = old_fields = None

@@ -23,6 +23,7 @@ from casare_store.embedded_account import Account, EmbeddedError
 
 OLDEST_MAJOR = 18  # what the SQL of this store is written for and tested with
 _EXE = ".exe" if sys.platform == "win32" else ""
+_SHELL_MARKS = set('"$`\\')
 _KEPT_VARIABLES = ("PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
@@ -152,6 +153,8 @@ def _made_once(copies: Path, name: str, fill: Callable[[Path], None]) -> Path:
     target = copies / name
     if target.exists():
         return target
+    if sys.platform != "win32" and _SHELL_MARKS & set(str(copies)):  # initdb calls the others through a shell
+        raise EmbeddedError(f"{copies}: Postgres can't run from a path with \", $, ` or \\: take another --data-dir")
     unfinished = copies / f"{name}.unfinished"
     shutil.rmtree(copies, ignore_errors=True)  # copies of other versions are of no use any more
     unfinished.mkdir(parents=True)
@@ -160,7 +163,8 @@ def _made_once(copies: Path, name: str, fill: Callable[[Path], None]) -> Path:
         _open_to_all(copies)
         unfinished.rename(target)
     except OSError as error:
-        raise EmbeddedError(f"Postgres' programs can't be copied to {copies}: {error.strerror or error}") from None
+        why = embedded_child.explain(str(error)) or error.strerror or str(error)
+        raise EmbeddedError(f"Postgres' programs can't be copied to {copies}: {why}") from None
     return target
 
 

@@ -165,8 +165,7 @@ class Writer:
             raise
         except Exception as error:
             log.exception("a batch failed", items=len(items))
-            for item in items:
-                _refuse(item, ApiError(500, "InternalError", f"the write failed: {type(error).__name__}"))
+            await self._bisect(items, error)
 
     async def _write(self, items: Sequence[_Item]) -> None:
         assert self.connection is not None
@@ -182,8 +181,8 @@ class Writer:
             if not item.result.done():
                 item.result.set_result(outcome)
 
-    async def _bisect(self, items: list[_Item], error: psycopg.Error) -> None:
-        """Halves a batch that Postgres refused until the culprit stands alone: it is refused, the others are written."""
+    async def _bisect(self, items: list[_Item], error: Exception) -> None:
+        """Halves a batch that Postgres (or we) refused until the culprit stands alone: it is refused, the others are written."""
         if len(items) == 1:
             _refuse(items[0], _refusal(items[0].operation, error))
             return
@@ -275,9 +274,11 @@ def _refuse(item: _Item, error: ApiError) -> None:
         item.result.set_exception(error)
 
 
-def _refusal(operation: Operation, error: psycopg.Error) -> ApiError:
+def _refusal(operation: Operation, error: Exception) -> ApiError:
     """What Postgres refused, for people: a value that is taken is a conflict, anything else is invalid."""
     what = f'{operation.kind.kind} "{operation.name}"'
+    if not isinstance(error, psycopg.Error):
+        return ApiError(500, "InternalError", f"{what} can't be stored: {type(error).__name__}; it is in the server's log")
     if isinstance(error, psycopg.errors.UniqueViolation):
         return ApiError(409, "Conflict", f"{what} can't be stored: {error.diag.message_detail or _first_line(error)}")
     return ApiError(422, "Invalid", f"{what} can't be stored: {_first_line(error)}")

@@ -158,7 +158,7 @@ JSON = st.recursive(
 @given(
     st.fixed_dictionaries(
         {},
-        optional={key: JSON for key in ("startedTime", "finishedTime", "message", "outputs", "attempt", "robotName")},
+        optional=dict.fromkeys(("startedTime", "finishedTime", "message", "outputs", "attempt", "robotName"), JSON),
     )
 )
 def test_no_status_that_a_server_may_send_breaks_the_page(status: dict[str, Any]) -> None:

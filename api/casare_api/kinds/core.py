@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from pydantic import Field
+
 from casare_api.kinds.kind import (
     AGE,
     NAME,
@@ -15,6 +17,7 @@ from casare_api.kinds.kind import (
     Object,
     ObjectMeta,
     OpenModel,
+    Timestamp,
     column,
     dig,
     since,
@@ -52,10 +55,10 @@ class Event(Model):
     message: str | None = None
     type: str | None = None
     source: dict[str, Any] | None = None
-    count: int | None = None
-    first_timestamp: str | None = None
-    last_timestamp: str | None = None
-    event_time: str | None = None
+    count: int | None = Field(None, ge=0, le=2**31 - 1)
+    first_timestamp: Timestamp | None = None
+    last_timestamp: Timestamp | None = None
+    event_time: Timestamp | None = None
     series: dict[str, Any] | None = None
     action: str | None = None
     related: Reference | None = None

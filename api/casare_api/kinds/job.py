@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -29,6 +29,7 @@ from casare_api.kinds.kind import (
     ObjectMeta,
     OpenModel,
     Timestamp,
+    Uid,
     Word,
     column,
     dig,
@@ -92,13 +93,50 @@ class JobSpec(Model):
         return self
 
 
+class AttemptStatus(OpenModel):
+    """An attempt that is over."""
+
+    number: int = Field(ge=0)
+    phase: str
+    started_time: Timestamp | None = None
+    finished_time: Timestamp | None = None
+
+
 class JobStatus(OpenModel):
-    phase: str | None = None
-    attempt: int | None = None
+    phase: Literal["Queued", "Assigned", "Running", "Succeeded", "Failed", "Cancelled", "Expired"] = "Queued"
+    attempt: int = Field(0, ge=0)
     robot_name: str | None = None
-    robot_uid: str | None = Field(None, alias="robotUID")
+    robot_uid: Uid | None = Field(None, alias="robotUID")
+    queued_time: Timestamp | None = None
+    held_until: Timestamp | None = None
+    assigned_time: Timestamp | None = None
+    started_time: Timestamp | None = None
+    finished_time: Timestamp | None = None
+    cancel_time: Timestamp | None = None
     exit_code: int | None = None
+    reason: str | None = None
     message: str | None = None
+    outputs: dict[str, Any] | None = None
+    progress: dict[str, Any] | None = None
+    attempts: list[AttemptStatus] | None = None
+    conditions: list[dict[str, Any]] | None = None
+
+    @model_validator(mode="after")
+    def _has_what_its_phase_needs(self) -> JobStatus:
+        for name in _NEEDED[JobPhase(self.phase)]:
+            if getattr(self, name) is None:
+                alias = type(self).model_fields[name].alias
+                raise ValueError(f"{alias}: required: a job that is {self.phase} has one")
+        return self
+
+
+# What the timers and the fence look at, phase by phase: without it a job would be stuck.
+_NEEDED: dict[JobPhase, tuple[str, ...]] = {
+    JobPhase.QUEUED: ("queued_time",),
+    JobPhase.ASSIGNED: ("queued_time", "assigned_time", "robot_uid"),
+    JobPhase.RUNNING: ("queued_time", "started_time", "robot_uid"),
+    **{phase: ("queued_time", "finished_time") for phase in FINAL},
+}
 
 
 class Job(Model):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 from casare_api.machinery import durations, times
@@ -27,6 +27,13 @@ class Model(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, extra="forbid", strict=True, frozen=True, hide_input_in_errors=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_not_set(cls, data: Any) -> Any:
+        if isinstance(data, dict) and None in data.values():
+            return {key: value for key, value in data.items() if value is not None}
+        return data
 
 
 class OpenModel(Model):
@@ -54,6 +61,7 @@ Duration = Annotated[str, AfterValidator(_duration)]
 Quantity = Annotated[str, AfterValidator(_quantity)]
 Timestamp = Annotated[str, AfterValidator(_timestamp)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+Uid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
 
 class NoSpec(Model):
@@ -64,7 +72,7 @@ class OwnerReference(Model):
     api_version: str
     kind: str
     name: str
-    uid: str
+    uid: Uid
     controller: bool | None = None
     block_owner_deletion: bool | None = None
 
@@ -83,8 +91,8 @@ class ObjectMeta(Model):
     deletion_grace_period_seconds: int | None = None
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
-    finalizers: list[str] | None = None
-    owner_references: list[OwnerReference] | None = None
+    finalizers: list[str] | None = Field(None, max_length=100)
+    owner_references: list[OwnerReference] | None = Field(None, max_length=100)
     managed_fields: list[Any] | None = None
     self_link: str | None = None
 

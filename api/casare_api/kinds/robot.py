@@ -10,8 +10,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from casare_api.decisions import cron
 from casare_api.kinds.kind import (
     AGE,
     NAME,
@@ -63,11 +64,29 @@ class MaintenanceWindow(Model):
     duration: Duration
     time_zone: str | None = None
 
+    @field_validator("cron")
+    @classmethod
+    def _cron_is_right(cls, text: str) -> str:
+        problem = cron.check_cron(text)
+        if problem:
+            raise ValueError(problem)
+        return text
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone_is_known(cls, name: str | None) -> str | None:
+        problem = cron.check_time_zone(name) if name is not None else None
+        if problem:
+            raise ValueError(problem)
+        return name
+
 
 class RobotSpec(Model):
     robot_id: str | None = Field(None, min_length=1, max_length=253, description="What the agent calls itself.")
     display_name: str | None = Field(None, min_length=1, max_length=253)
-    serves: list[Word] | None = Field(None, description='Namespaces whose jobs it takes; "*" is all.')
+    serves: list[Word] | None = Field(
+        None, max_length=1000, description='Namespaces whose jobs it takes; "*" is all.'
+    )
     environment: str = Field("default", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
     capabilities: list[Word] | None = Field(None, max_length=100)
     tags: list[Word] | None = Field(None, max_length=100)
@@ -75,15 +94,20 @@ class RobotSpec(Model):
     desired_state: Literal["Active", "Paused", "Drained"] = "Active"
     drain: Drain | None = None
     restart_requested_at: Timestamp | None = None
-    taints: list[Taint] | None = None
-    maintenance_windows: list[MaintenanceWindow] | None = None
+    taints: list[Taint] | None = Field(None, max_length=100)
+    maintenance_windows: list[MaintenanceWindow] | None = Field(None, max_length=100)
+
+
+class Slots(Model):
+    total: int = Field(ge=0, le=100)
+    used: int = Field(ge=0, le=1_000_000)
 
 
 class RobotStatus(OpenModel):
-    phase: str | None = None
-    conditions: list[dict[str, Any]] | None = None
+    phase: Literal["Pending", "Idle", "Busy", "Offline"] | None = None
+    conditions: list[dict[str, Any]] | None = Field(None, max_length=100)
     last_seen_time: Timestamp | None = None
-    slots: dict[str, int] | None = None
+    slots: Slots | None = None
     agent: dict[str, Any] | None = None
 
 

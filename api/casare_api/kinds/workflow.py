@@ -104,7 +104,7 @@ class RequirementsSpec(Model):
 
 class Backoff(Model):
     initial: Duration = "10s"
-    factor: float | int = Field(2, ge=1, le=100)
+    factor: float = Field(2, ge=1, le=100)
     max: Duration = "5m"
 
 

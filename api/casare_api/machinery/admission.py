@@ -1,13 +1,15 @@
 """Is this object right, and what does it say once defaults are filled in?
 
 What a person wrote keeps its order; defaults are added behind it; nulls mean "not set". Every problem names the
-field, what was found and what is allowed. Nothing here looks at other objects: that is the store's admission.
+field, what was found and what is allowed. Admitting what was admitted changes nothing. Nothing here looks at other
+objects: that is the store's admission.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
@@ -19,6 +21,8 @@ from casare_api.machinery.errors import ApiError, Cause
 FieldValidation = Literal["Strict", "Warn", "Ignore"]
 MAX_ANNOTATIONS = 256 * 1024  # bytes, as in Kubernetes
 MAX_DEPTH = 100
+MAX_VALUES = 100_000  # in one object; more of them are data and belong into a file
+MAX_CAUSES = 20  # told at once
 
 
 def admit(kind: Kind, obj: Any, mode: FieldValidation = "Strict") -> tuple[Object, list[str]]:
@@ -27,14 +31,11 @@ def admit(kind: Kind, obj: Any, mode: FieldValidation = "Strict") -> tuple[Objec
     Raises ApiError 400 for what is no object of this kind or (Strict) has unknown fields, 422 with one cause per
     wrong field otherwise.
     """
-    if not isinstance(obj, dict):
-        raise ApiError.bad_request(f"the body must be an object of kind {kind.kind}")
-    _check_type(kind, obj)
-    check_storable(obj)
+    check_type(kind, obj)
     model, obj, unknown = _parse(kind, obj, mode)
     problems = check_metadata(kind, obj.get("metadata") or {})
     if problems:
-        raise ApiError.invalid(kind, name_of(obj), problems)
+        raise _invalid_object(kind, obj, problems)
     warnings = [f'unknown field "{field}"' for field in unknown] if mode == "Warn" else []
     return _fill(model, obj), warnings
 
@@ -46,34 +47,81 @@ def name_of(obj: Mapping[str, Any]) -> str:
     return str(meta.get("name") or meta.get("generateName") or "")
 
 
-def check_storable(value: Any, depth: int = 0) -> None:
-    """Refuses what Postgres or JSON can't keep: NUL characters, lone surrogates, NaN, depth beyond 100.
+def check_type(kind: Kind, obj: Any) -> None:
+    """Refuses what is no object of this kind that could be kept: fills in apiVersion and kind, looks no deeper.
 
-    Raises ApiError 400.
+    Raises ApiError 400, 422.
     """
-    if depth > MAX_DEPTH:
-        raise ApiError.bad_request(f"the object is nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, str):
-        if "\x00" in value or (not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)):
-            raise ApiError.bad_request("text must not hold NUL characters or lone surrogates")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if key.__class__ is not str:
-                raise ApiError.bad_request(f"key {key!r} must be a string")
-            check_storable(key, depth)
-            check_storable(item, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            check_storable(item, depth + 1)
+    if not isinstance(obj, dict):
+        raise ApiError.bad_request(f"the body must be an object of kind {kind.kind}")
+    check_storable(obj)
+    for key, wanted in (("apiVersion", kind.api_version), ("kind", kind.kind)):
+        obj[key] = wanted if obj.get(key) is None else obj[key]
+    if obj["kind"] != kind.kind:
+        raise _invalid_object(kind, obj, [_invalid("kind", obj["kind"], f"must be {kind.kind}")])
+    if obj["apiVersion"] != kind.api_version:
+        raise ApiError.bad_request(
+            f"the API version in the data ({_show(obj['apiVersion'])}) does not match the expected API version "
+            f"({kind.api_version})"
+        )
+    if not isinstance(obj.get("metadata"), dict):
+        raise _invalid_object(kind, obj, [Cause("metadata", "FieldValueRequired", "Required value: an object")])
+
+
+def check_storable(value: Any) -> None:
+    """Refuses what Postgres or JSON can't keep: NUL characters, lone surrogates, NaN, too deep, too many.
+
+    Raises ApiError 400. Needs no recursion.
+    """
+    level, depth, count = [value], 0, 0
+    while level:
+        count += len(level)
+        if depth > MAX_DEPTH:
+            raise ApiError.bad_request(f"the object is nested deeper than {MAX_DEPTH} levels")
+        if count > MAX_VALUES:
+            raise ApiError.bad_request(f"the object has more than {MAX_VALUES} values: data belongs into a file")
+        below: list[Any] = []
+        for item in level:
+            found = item.__class__
+            if found is str:
+                _check_text(item)
+            elif found is dict:
+                for key in item:
+                    _check_key(key)
+                below.extend(item.values())
+            elif found is list:
+                below.extend(item)
+            elif found is float and not isfinite(item):
+                raise ApiError.bad_request("a number must be finite")
+        level, depth = below, depth + 1
+
+
+def _check_key(key: Any) -> None:
+    if key.__class__ is not str:
+        raise ApiError.bad_request(f"key {_show(key)} must be a string")
+    _check_text(key)
+
+
+def _check_text(text: str) -> None:
+    if "\x00" in text or (not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)):
+        shown = ascii(text if len(text) <= 40 else text[:37] + "...")
+        raise ApiError.bad_request(f"text must not hold NUL characters or lone surrogates, found {shown}")
 
 
 def check_metadata(kind: Kind, meta: Mapping[str, Any]) -> list[Cause]:
-    """What is wrong with names, labels and annotations."""
+    """What is wrong with names, labels, annotations and finalizers."""
+    check_own_name = names.check_name if kind.namespaced else names.check_dns_label
+    checks = (("name", check_own_name), ("generateName", _check_prefix), ("namespace", names.check_dns_label))
     causes: list[Cause] = []
-    for field, text in (("name", meta.get("name")), ("namespace", meta.get("namespace"))):
-        problem = names.check_name(text) if text is not None else None
+    for field, check in checks:
+        text = meta.get(field)
+        problem = check(text) if text is not None else None
         if problem:
             causes.append(_invalid(f"metadata.{field}", text, problem))
+    for text in meta.get("finalizers") or ():
+        problem = names.check_label_key(text)
+        if problem:
+            causes.append(_invalid("metadata.finalizers", text, problem))
     for key, value in (meta.get("labels") or {}).items():
         problem = names.check_label_key(key) or names.check_label_value(value)
         if problem:
@@ -83,7 +131,7 @@ def check_metadata(kind: Kind, meta: Mapping[str, Any]) -> list[Cause]:
         problem = names.check_label_key(key)
         if problem:
             causes.append(_invalid("metadata.annotations", key, problem))
-    size = sum(len(key) + len(value) for key, value in annotations.items())
+    size = sum(len(key) + len(value.encode()) for key, value in annotations.items())
     if size > MAX_ANNOTATIONS:
         causes.append(
             Cause("metadata.annotations", "FieldValueTooLong", f"Too long: may not be more than {MAX_ANNOTATIONS} bytes")
@@ -94,25 +142,23 @@ def check_metadata(kind: Kind, meta: Mapping[str, Any]) -> list[Cause]:
 # -- steps -------------------------------------------------------------------------------------------------------
 
 
-def _check_type(kind: Kind, obj: Object) -> None:
-    obj.setdefault("apiVersion", kind.api_version)
-    obj.setdefault("kind", kind.kind)
-    if obj["kind"] != kind.kind:
-        cause = _invalid("kind", obj["kind"], f"must be {kind.kind}")
-        raise ApiError.invalid(kind, name_of(obj), [cause])
-    if obj["apiVersion"] != kind.api_version:
-        raise ApiError.bad_request(
-            f"the API version in the data ({obj['apiVersion']}) does not match the expected API version "
-            f"({kind.api_version})"
-        )
-    if not isinstance(obj.get("metadata"), dict):
-        raise ApiError.invalid(kind, "", [Cause("metadata", "FieldValueRequired", "Required value: an object")])
+def _check_prefix(prefix: str) -> str | None:
+    """The problem with a generateName: what is generated from it must be a name."""
+    return names.check_name(names.generate(prefix)) if prefix else None
+
+
+def _invalid_object(kind: Kind, obj: Any, causes: Sequence[Cause]) -> ApiError:
+    """422 with the first causes, and how many more there are."""
+    told = list(causes[:MAX_CAUSES])
+    if len(causes) > MAX_CAUSES:
+        told.append(Cause("", "FieldValueInvalid", f"and {len(causes) - MAX_CAUSES} more"))
+    return ApiError.invalid(kind, name_of(obj)[:253], told)
 
 
 def _parse(kind: Kind, obj: Object, mode: FieldValidation) -> tuple[BaseModel, Object, list[str]]:
     """The validated model, the object without its unknown fields, and their paths."""
     try:
-        return kind.model.model_validate(_no_nulls(obj)), obj, []
+        return kind.model.model_validate(obj), obj, []
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=True)
     unknown = [one for one in problems if one["type"] == "extra_forbidden"]
@@ -122,23 +168,18 @@ def _parse(kind: Kind, obj: Object, mode: FieldValidation) -> tuple[BaseModel, O
         raise _unknown_fields(kind, unknown)
     if wrong:
         causes = [_cause(kind, obj, one) for one in (*wrong, *(unknown if mode == "Strict" else ()))]
-        raise ApiError.invalid(kind, name_of(obj), causes)
+        raise _invalid_object(kind, obj, causes)
     for one in unknown:
         obj = _drop(obj, one["loc"])
-    return kind.model.model_validate(_no_nulls(obj)), obj, paths
-
-
-def _no_nulls(obj: Object) -> Object:
-    """Without top-level nulls: `spec:` with nothing behind it means an empty spec."""
-    return {key: value for key, value in obj.items() if value is not None}
+    return kind.model.model_validate(obj), obj, paths
 
 
 def _unknown_fields(kind: Kind, unknown: Sequence[Any]) -> ApiError:
-    listed = ", ".join(f'unknown field "{_path(one["loc"])}"' for one in unknown)
+    listed = ", ".join(f'unknown field "{_path(one["loc"])}"' for one in unknown[:MAX_CAUSES])
     message = (
         f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: strict decoding error: {listed}'
     )
-    causes = [_cause(kind, {}, one) for one in unknown]
+    causes = [_cause(kind, {}, one) for one in unknown[:MAX_CAUSES]]
     return ApiError(400, "BadRequest", message, {"causes": [one.body() for one in causes]})
 
 
@@ -256,10 +297,12 @@ def _fill(model: BaseModel, raw: Mapping[str, Any]) -> Object:
     out = {key: value for key, value in raw.items() if value is not None}
     for name, alias in _aliases(type(model)):
         value = getattr(model, name)
-        if value is None or isinstance(value, ObjectMeta):
+        if value is None:
             continue
         written = out.get(alias)
-        if isinstance(value, BaseModel):
+        if isinstance(value, ObjectMeta):
+            out[alias] = {key: item for key, item in (written or {}).items() if item is not None}
+        elif isinstance(value, BaseModel):
             out[alias] = _fill(value, written or {})
         elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
             out[alias] = [_fill(item, part) for item, part in zip(value, written or [], strict=False)]
