@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from casare_apiserver import tls
 from casare_apiserver.app import serving
+from casare_apiserver.protocol import Protocol
 from casare_apiserver.settings import Settings
 from casare_store import logs
 from casare_store.schema import WrongSchema
@@ -22,7 +23,7 @@ def main() -> int:
     """Exit code 0 after a clean stop, 1 with one line that says what is wrong."""
     logs.configure("apiserver")
     try:
-        settings = Settings()  # type: ignore[call-arg]
+        settings = Settings()
         runner = uvicorn_loop()
         runner(_serve(settings))
     except ValidationError as error:
@@ -47,7 +48,8 @@ async def _serve(settings: Settings) -> None:
     async with serving(settings) as server:
         options: dict[str, Any] = {
             "lifespan": "off", "log_level": "warning", "access_log": False, "server_header": False,
-            "timeout_keep_alive": 75, "timeout_graceful_shutdown": 5, "ws": "none",
+            "proxy_headers": False, "timeout_keep_alive": 75, "timeout_graceful_shutdown": 5, "ws": "none",
+            "http": Protocol,
         }
         servers = [_Listener(uvicorn.Config(server.router, host=settings.host, port=settings.port, **options))]
         if settings.tls_port and settings.pki_dir is not None:

@@ -7,11 +7,13 @@ that robot; the rules are in `casare_api.decisions.lifecycle`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import orjson
+import structlog
 from pydantic import Field, TypeAdapter, ValidationError
 
 from casare_api.decisions import lifecycle
@@ -21,9 +23,11 @@ from casare_api.kinds.kind import Model, Timestamp
 from casare_api.kinds.robot import ROBOT
 from casare_api.machinery.admission import check_storable
 from casare_api.machinery.errors import ApiError
-from casare_apiserver.resources import Target, parse_json
+from casare_apiserver import options, wire
+from casare_apiserver.bodies import parse_json
+from casare_apiserver.resources import Target
 from casare_apiserver.watch import Hub
-from casare_apiserver.wire import Request
+from casare_apiserver.wire import ClientStalled, Request
 from casare_store import admission, beside, reads
 from casare_store.changes import Change
 from casare_store.events import Recorder
@@ -32,7 +36,11 @@ from casare_store.store import Store
 from casare_store.writer import Context
 
 MAX_REPORT = 3 * 1024 * 1024  # bytes
+MAX_SELF = 16 * 1024  # bytes that an agent says about itself, and of telemetry
+MAX_OUTPUTS = 256 * 1024  # bytes
 LOG_POLL = 0.3  # seconds between looks at a job's log that is followed
+MAX_INT4 = 2**31 - 1
+log = structlog.get_logger(__name__)
 
 
 class Transition(Model):
@@ -53,13 +61,16 @@ class Transition(Model):
 
 
 class Report(Model):
+    """A report; its transitions are looked at one by one, so that one bad one does not hold up the others."""
+
     agent: dict[str, Any] | None = None
     telemetry: dict[str, Any] | None = None
     leaving: bool = False
-    jobs: list[Transition] = []
+    jobs: list[dict[str, Any]] = Field(default_factory=list, max_length=10_000)
 
 
 _REPORT = TypeAdapter(Report)
+_TRANSITION = TypeAdapter(Transition)
 
 
 @dataclass(slots=True)
@@ -71,9 +82,11 @@ class Agents:
     heartbeats: Heartbeats
     events: Recorder
     _robots: dict[tuple[str, str], Object] = field(default_factory=dict)
+    _seen: int = 0  # the revision of the last change of any Robot
 
     def start(self) -> None:
         self.hub.listeners.append(self._see)
+        self.hub.begin_anew.append(self._forget)
 
     async def report(self, request: Request, target: Target) -> None:
         body = _parse(await request.body(MAX_REPORT))
@@ -86,10 +99,9 @@ class Agents:
         else:
             vouched = self.heartbeats.beat(uid, telemetry)
         await self._note_agent(robot, body.agent)
-        results = await asyncio.gather(*(self._transition(uid, said) for said in body.jobs))
+        results = await asyncio.gather(*(self._outcome(uid, said) for said in body.jobs))
         if not vouched and not body.jobs:
-            raise ApiError(503, "ServiceUnavailable", "heartbeats can't be written right now: try again in a second",
-                           {"retryAfterSeconds": 1})
+            raise ApiError.unavailable("heartbeats can't be written right now: try again in a second")
         spec = robot.get("spec") or {}
         answer = {"intervalSeconds": self.heartbeats.interval, "desiredState": spec.get("desiredState", "Active"),
                   "robotUID": uid, "jobs": results}
@@ -101,15 +113,22 @@ class Agents:
         known = self._robots.get((namespace, name))
         if known is not None:
             return known
+        seen = self._seen
         text = await reads.get(self.store.pool, ROBOT, namespace, name)
         if text is None:
             raise ApiError.not_found(ROBOT, name)
         robot: Object = orjson.loads(text)
-        return self._robots.setdefault((namespace, name), robot)
+        if seen == self._seen:  # else it may have changed since it was read, and nobody would tell us again
+            self._robots[namespace, name] = robot
+        return robot
+
+    async def _forget(self) -> None:
+        self._robots.clear()
 
     def _see(self, change: Change) -> None:
         if change.kind != "Robot":
             return
+        self._seen = change.rv
         if change.type == "DELETED":
             self._robots.pop((change.namespace, change.name), None)
         elif (change.namespace, change.name) in self._robots:
@@ -125,9 +144,20 @@ class Agents:
 
         await self.store.writer.write(admission.system(ROBOT, robot, mutate))
 
-    async def _transition(self, robot_uid: str, said: Transition) -> Object:
-        """Records one transition; its outcome as the agent reads it."""
+    async def _outcome(self, robot_uid: str, said: Object) -> Object:
+        """What becomes of one transition, as the agent reads it."""
+        named = {key: said.get(key) for key in ("uid", "attempt")}
+        try:
+            await self._transition(robot_uid, _validated(_TRANSITION, said, "the transition"))
+        except ApiError as error:
+            return {**named, "code": error.status, "message": error.message}
+        return {**named, "code": 200, "message": ""}
+
+    async def _transition(self, robot_uid: str, said: Transition) -> None:
+        """Records one transition. Raises ApiError."""
         report = said.model_dump(by_alias=True, exclude_none=True)
+        _check_size("outputs", said.outputs, MAX_OUTPUTS)
+        _check_size("progress", said.progress, MAX_SELF)
         told: list[tuple[Object, Object]] = []
 
         def mutate(current: Object, context: Context) -> Object:
@@ -138,14 +168,9 @@ class Agents:
             return new
 
         stand_in = {"metadata": {"namespace": said.namespace, "name": said.name}}
-        try:
-            found = await self.store.writer.write(admission.system(JOB, stand_in, mutate))
-            if found is None:
-                raise ApiError.not_found(JOB, said.name)
-        except ApiError as error:
-            return {"uid": said.uid, "attempt": said.attempt, "code": error.status, "message": error.message}
+        if await self.store.writer.write(admission.system(JOB, stand_in, mutate)) is None:
+            raise ApiError.not_found(JOB, said.name)
         self._tell(*told[-1])
-        return {"uid": said.uid, "attempt": said.attempt, "code": 200, "message": ""}
 
     def _tell(self, old: Object, new: Object) -> None:
         before, after = lifecycle.phase(old), lifecycle.phase(new)
@@ -184,22 +209,24 @@ class Agents:
     async def read_log(self, request: Request, target: Target) -> None:
         """A job's output as text; with follow=true until the job ends."""
         job = await self._job(target)
-        wanted = request.query.get("attempt")
-        if wanted is not None and not (wanted.isascii() and wanted.isdigit() and len(wanted) < 9):
-            raise ApiError.bad_request(f'attempt: Invalid value: "{wanted[:40]}": must be a whole number')
-        is_followed = request.query.get("follow") in ("true", "1")
+        wanted = min(options.whole_number(request.query, "attempt"), MAX_INT4) or None
+        is_followed = request.method == "GET" and wire.is_set(request.query, "follow")
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-cache"),
                    (b"x-content-type-options", b"nosniff")]
         await request.send({"type": "http.response.start", "status": 200, "headers": headers})
         gone = asyncio.create_task(_gone(request))
         try:
-            async for text in self._log(job, target, int(wanted) if wanted else None, is_followed):
-                if gone.done():
-                    return
-                await request.send({"type": "http.response.body", "body": text.encode(), "more_body": True})
-            await request.send({"type": "http.response.body", "body": b"", "more_body": False})
+            async for text in self._log(job, target, wanted, is_followed):
+                if gone.done() or not request.is_welcome():
+                    break
+                await request.chunk(text.encode())
+            await request.chunk(b"", more=False)
+        except ClientStalled:
+            log.warning("a log was cut: its client does not read", job=target.name)
         finally:
             gone.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await gone
 
     async def _log(self, job: Object, target: Target, wanted: int | None, follow: bool) -> AsyncIterator[str]:
         """Chunks in order; following, from attempt to attempt until the job is final and nothing more came.
@@ -222,6 +249,8 @@ class Agents:
             try:
                 job = await self._job(target)
             except ApiError:
+                return
+            if job["metadata"]["uid"] != uid:  # another job of the same name
                 return
             is_over = lifecycle.is_final(job) or (wanted is not None and dig(job, "status", "attempt") != number)
             current = int(dig(job, "status", "attempt") or 0)
@@ -251,12 +280,25 @@ async def _gone(request: Request) -> None:
 def _parse(body: bytes) -> Report:
     said = parse_json(body)
     check_storable(said)
+    report: Report = _validated(_REPORT, said, "the report")
+    _check_size("agent", report.agent, MAX_SELF)
+    _check_size("telemetry", report.telemetry, MAX_SELF)
+    return report
+
+
+def _validated(model: TypeAdapter[Any], said: Any, what: str) -> Any:
+    """Raises ApiError 422 with the first field that is wrong."""
     try:
-        return _REPORT.validate_python(said)
+        return model.validate_python(said)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         path = ".".join(str(part) for part in first["loc"])
-        raise ApiError(422, "Invalid", f"the report is wrong at {path or 'its top'}: {first['msg']}") from error
+        raise ApiError(422, "Invalid", f"{what} is wrong at {path or 'its top'}: {first['msg']}") from error
+
+
+def _check_size(field: str, value: Any, limit: int) -> None:
+    if value is not None and len(orjson.dumps(value)) > limit:
+        raise ApiError(422, "Invalid", f"{field}: Too long: may not be more than {limit} bytes as JSON")
 
 
 def _chunk_address(request: Request) -> tuple[str, int, int]:

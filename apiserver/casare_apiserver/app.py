@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import FastAPI, Response
+import orjson
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
 
 from casare_api.kinds.core import NAMESPACE
 from casare_api.machinery.errors import ApiError
@@ -56,13 +58,15 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     admin_hash = digest(settings.admin())
     await wait_for_schema(settings.database_url)
     store = await Store.open(settings.database_url)
-    hub = Hub(settings.database_url)
+    hub = Hub(settings.database_url, settings.bookmark_seconds)
     heartbeats = Heartbeats(store.pool)
     events = Recorder(store.writer, "apiserver")
     agents = Agents(store, hub, heartbeats, events)
     keys = Keys(store, hub, admin_hash, lambda uid: _cut(hub, uid))
     ready = False
-    router = Router(build(lambda: ready and heartbeats.is_fresh()), Resources(store, hub), agents, Files(store), keys, lambda: ready)
+    app = build(lambda: ready and heartbeats.is_fresh() and hub.is_fresh())
+    resources = Resources(store, hub)
+    router = Router(app, resources, agents, Files(store), keys, lambda: ready, settings.stall_seconds)
     try:
         await _ensure_default_namespace(store)
         await hub.start()
@@ -94,14 +98,27 @@ def _cut(hub: Hub, key_uid: str) -> None:
     """Ends every open watch of a key that is no longer good."""
     for watcher in hub.watchers():
         if watcher.key_uid == key_uid:
+            watcher.drop()
             watcher.end()
 
 
-def build(is_ready) -> FastAPI:  # type: ignore[no-untyped-def]
+def _refusal(error: HTTPException) -> Response:
+    """FastAPI's own refusals (a path that there is not, a method) as a Status like all others."""
+    said = ApiError.from_body(error.status_code, {"detail": str(error.detail)})
+    if error.status_code == 404:
+        said = ApiError(404, "NotFound", "the server could not find the requested resource")
+    return Response(orjson.dumps(said.body()) + b"\n", error.status_code, error.headers, "application/json")
+
+
+def build(is_ready: Callable[[], bool]) -> FastAPI:
     """The FastAPI part: probes, metrics, version and the documents of both doors."""
     app = FastAPI(
         title="Casare Fleet", version=release(), description="A control plane for fleets of automation robots.",
     )
+
+    @app.exception_handler(HTTPException)
+    async def refuse(request: Request, error: HTTPException) -> Response:
+        return _refusal(error)
 
     @app.get("/healthz", response_class=PlainTextResponse, tags=["probes"], summary="Is the process alive?")
     @app.get("/livez", response_class=PlainTextResponse, include_in_schema=False)

@@ -2,7 +2,8 @@
 
 The cache is fed by the change log. A key that it does not know is looked for once more after the cache has caught up
 with the log, so that a key works as soon as its creation was answered. A cache that has not heard of the log for some
-seconds is not trusted any more.
+seconds is not trusted any more. A key that is revoked, runs out, is deleted or means something else from now on ends
+what is open under it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 import orjson
 
 from casare_api.decisions.access import Identity
-from casare_api.kinds import Object, dig
+from casare_api.kinds import Object
 from casare_api.kinds.apikey import APIKEY
 from casare_api.machinery import times
 from casare_api.machinery.errors import ApiError
@@ -27,7 +28,6 @@ from casare_store import reads
 from casare_store.changes import Change
 from casare_store.store import Store
 
-TRUSTED = 10.0  # seconds without a look at the log after which the cache is not believed
 ADMIN = Identity("admin", "admin")
 
 
@@ -53,14 +53,26 @@ class Keys:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _by_hash: dict[str, _Known] = field(default_factory=dict)
     _hash_of: dict[str, str] = field(default_factory=dict)  # key's uid -> hash
+    _early: list[Change] | None = None  # changes that came while all keys were being read
     _looking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
 
     async def start(self) -> None:
-        """Reads all keys, then follows the log."""
-        page = await reads.read(self.store.pool, reads.Query(APIKEY))
+        """Reads all keys, and follows the log from there."""
         self.hub.listeners.append(self._see)
+        self.hub.begin_anew.append(self._read_all)
+        await self._read_all()
+
+    async def _read_all(self) -> None:
+        self._early = []
+        page = await reads.read(self.store.pool, reads.Query(APIKEY))
+        self._by_hash.clear()
+        self._hash_of.clear()
         for obj in orjson.loads(b"[" + b",".join(page.chunks) + b"]"):
             self._learn(obj)
+        early, self._early = self._early, None
+        for change in early:
+            if change.rv > page.rv:
+                self._see(change)
 
     async def identify(self, scope: Scope) -> Identity:
         """The caller of a request. Raises ApiError 401."""
@@ -75,16 +87,23 @@ class Keys:
             raise ApiError.unauthorized()
         return found
 
+    def holds(self, identity: Identity) -> bool:
+        """Whether what was identified is still good: for answers that go on for long."""
+        if identity.key_uid is None:
+            return True
+        known = self._by_hash.get(self._hash_of.get(identity.key_uid, ""))
+        return known is not None and known.identity == identity and not self._is_over(known)
+
     def _find(self, hashed: str) -> Identity | None:
         if hmac.compare_digest(hashed, self.admin_hash):
             return ADMIN
-        if asyncio.get_running_loop().time() - self.hub.alive_at > TRUSTED:
-            raise ApiError(503, "ServiceUnavailable", "the server has lost its change log: try again in a moment",
-                           {"retryAfterSeconds": 1})
+        if not self.hub.is_fresh():
+            raise ApiError.unavailable("the server has lost its change log: try again in a moment")
         known = self._by_hash.get(hashed)
-        if known is None or (known.expires is not None and known.expires <= self.now()):
-            return None
-        return known.identity
+        return None if known is None or self._is_over(known) else known.identity
+
+    def _is_over(self, known: _Known) -> bool:
+        return known.expires is not None and known.expires <= self.now()
 
     async def _catch_up(self) -> None:
         async with self._looking:
@@ -93,27 +112,31 @@ class Keys:
                 try:
                     await self.hub.reached(head.rv)
                 except TimeoutError:
-                    return
+                    raise ApiError.unavailable("the server is behind its change log: try again in a moment") from None
 
     def _see(self, change: Change) -> None:
         if change.kind != "ApiKey":
             return
-        if change.type == "DELETED":
+        if self._early is not None:
+            self._early.append(change)
+        elif change.type == "DELETED":
             self._forget(change.uid)
         else:
             self._learn(orjson.loads(change.object))
 
     def _learn(self, key: Object) -> None:
-        uid, hashed = key["metadata"]["uid"], dig(key, "spec", "hash")
-        if self._hash_of.get(uid) != hashed or dig(key, "spec", "revoked"):
-            self._forget(uid)
-        if not hashed or dig(key, "spec", "revoked") or key["metadata"].get("deletionTimestamp"):
-            return
         spec, meta = key["spec"], key["metadata"]
+        uid, hashed, expires = meta["uid"], spec.get("hash"), spec.get("expiresAt")
         identity = Identity(meta["name"], spec["role"], meta["namespace"], spec.get("robotName"), uid)
-        expires = spec.get("expiresAt")
-        self._by_hash[hashed] = _Known(identity, times.from_text(expires) if expires else None)
-        self._hash_of[uid] = hashed
+        known = _Known(identity, times.from_text(expires) if expires else None)
+        before = self._by_hash.get(self._hash_of.get(uid, ""))
+        is_taken_back = spec.get("revoked") or meta.get("deletionTimestamp") or self._is_over(known)
+        is_good = bool(hashed) and not is_taken_back
+        if not is_good or self._hash_of.get(uid) != hashed or (before is not None and before.identity != identity):
+            self._forget(uid)
+        if is_good and self._by_hash.setdefault(hashed, known).identity.key_uid == uid:
+            self._by_hash[hashed] = known
+            self._hash_of[uid] = hashed
 
     def _forget(self, uid: str) -> None:
         hashed = self._hash_of.pop(uid, None)

@@ -1,4 +1,4 @@
-"""What do the documents at /docs say of the resource routes? The same as the kinds: paths and models derive from them."""
+"""What do the documents at /docs say of the resource routes? The same as the kinds: paths and models are theirs."""
 
 from __future__ import annotations
 

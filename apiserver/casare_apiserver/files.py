@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from casare_api.kinds import Object
 from casare_api.kinds.apikey import APIKEY
+from casare_api.kinds.core import NAMESPACE
 from casare_api.kinds.workflow import WORKFLOW
 from casare_api.machinery.errors import ApiError
 from casare_apiserver.auth import digest
 from casare_apiserver.resources import Target
 from casare_apiserver.wire import Request, reply
-from casare_store import admission, beside
+from casare_store import admission, beside, reads
 from casare_store.store import Store
 from casare_store.writer import Context
 
@@ -32,6 +33,8 @@ class Files:
             raise ApiError.bad_request("a file is named by the 64 hex digits of its SHA-256")
         if request.method == "PUT":
             data = await request.body(beside.MAX_BLOB)
+            if await reads.get(self.store.pool, NAMESPACE, "", namespace) is None:
+                raise ApiError.not_found(NAMESPACE, namespace)
             is_new = await beside.put_blob(self.store.pool, namespace, sha256, data)
             await request.object(201 if is_new else 200, {"sha256": sha256, "size": len(data)})
         elif request.method == "HEAD":
@@ -53,7 +56,7 @@ class Files:
             f'{{"apiVersion":"{WORKFLOW.api_version}","kind":"WorkflowRevision","metadata":{{"name":"{name}",'
             f'"namespace":"{target.namespace}"}},"spec":{content}}}\n'
         )
-        await request.answer(200, body.encode())
+        await request.answer(200, body.encode(), [_FOR_EVER])
 
     async def token(self, request: Request, target: Target) -> None:
         """Makes the key of an ApiKey and shows it this once. Raises ApiError 409 when it has one already."""

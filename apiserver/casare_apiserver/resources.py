@@ -6,28 +6,29 @@ Handlers turn a request into an operation or a query of the store and its result
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import orjson
-import yaml
 
-from casare_api.decisions.access import PEOPLE_DECIDE, robot_may_write
+from casare_api.decisions.access import PEOPLE_DECIDE, may_serve, robot_may_write
 from casare_api.kinds import Kind, Object, dig
 from casare_api.machinery import admission as rules
 from casare_api.machinery import names, patches
 from casare_api.machinery.errors import ApiError, Cause
-from casare_api.machinery.selectors import FieldSelector, LabelSelector
+from casare_api.machinery.selectors import FieldSelector, FieldTerm, LabelSelector
+from casare_apiserver import bodies, options, wire
+from casare_apiserver.streaming import Stream
 from casare_apiserver.watch import Hub, Watcher
 from casare_apiserver.wire import Request
 from casare_store import admission, beside, reads
 from casare_store.store import Store
-from casare_store.writer import Context, Operation
+from casare_store.writer import MAX_BATCH, Context, Operation
 
 NAME_TRIES = 8  # for generated names that are taken
 MAX_LIMIT = 10_000
+MAX_WATCH = 3600  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,10 @@ class Resources:
 
     async def list(self, request: Request, target: Target) -> None:
         query, first_rv = list_query(request, target)
+        if wire.is_set(request.query, "sendInitialEvents"):
+            raise options.wrong("sendInitialEvents", "Forbidden: only a watch has initial events")
         page = await reads.read(self.store.pool, query)
+        options.check_list_version(request.query, page.rv)
         rv = first_rv or page.rv
         meta = {"resourceVersion": str(rv)}
         if page.after is not None:
@@ -74,43 +78,57 @@ class Resources:
     async def watch(self, request: Request, target: Target) -> None:
         """Streams events until the client goes, the time is up, or the watch is cut off."""
         query, _ = list_query(request, target)
-        rv = _revision(request.query.get("resourceVersion", ""))
+        for option in ("sendInitialEvents", "resourceVersionMatch"):
+            if option in request.query:  # ignored, it would leave the client waiting for ever
+                raise options.wrong(option, "Forbidden: a watch has no initial events here: list, then watch")
+        rv, timeout = options.whole_number(request.query, "resourceVersion"), options.timeout(request)
         watcher = Watcher(
             target.kind, query.namespace, query.labels, query.fields, rv,
-            request.query.get("allowWatchBookmarks") in ("true", "1"), request.identity.key_uid,
+            wire.is_set(request.query, "allowWatchBookmarks"), request.identity.key_uid,
         )
         try:
-            await self._open(watcher, query)
-            await _stream(request, watcher, _timeout(request))
+            first = await self._open(watcher, query)
+            if not request.is_welcome():  # the key went bad before the watch could be ended with it
+                raise ApiError.unauthorized()
+            timer = asyncio.get_running_loop().call_later(timeout, self._time_is_up, watcher)
+            try:
+                await Stream(request, watcher).run(first)
+            finally:
+                timer.cancel()
         finally:
             self.hub.remove(watcher)
 
-    async def _open(self, watcher: Watcher, query: reads.Query) -> None:
-        """Files the watcher: from its revision, or (0) behind a list of what there is now."""
+    def _time_is_up(self, watcher: Watcher) -> None:
+        watcher.bookmark(self.hub.rv)
+        watcher.end()
+
+    async def _open(self, watcher: Watcher, query: reads.Query) -> Sequence[bytes]:
+        """Files the watcher: from its revision, or (0) behind a list of what there is now, which is returned."""
         if watcher.since:
             if watcher.since > self.hub.rv and watcher.since > (await self.store.head()).rv:
-                raise ApiError(410, "Expired", f"too large resource version: {watcher.since} ({self.hub.rv})")
+                raise ApiError.expired(f"too large resource version: {watcher.since} ({self.hub.rv})")
             self.hub.add(watcher)
-            return
+            return []
         watcher.since = self.hub.rv
         self.hub.add(watcher)
         page = await reads.read(self.store.pool, query)
         # What arrived while the list was read and is part of it must not be told twice.
-        live, watcher.pending, watcher.size = watcher.pending, [], 0
-        for obj in orjson.loads(b"[" + b",".join(page.chunks) + b"]"):
-            watcher.offer(b'{"type":"ADDED","object":%s}\n' % orjson.dumps(obj))
+        live = list(watcher.pending)
+        watcher.drop()
         for line in live:
             if int(orjson.loads(line)["object"]["metadata"].get("resourceVersion", page.rv + 1)) > page.rv:
-                watcher.offer(line)
+                watcher.requeue(line)
         watcher.since = max(watcher.since, page.rv)
+        return page.chunks
 
     async def create(self, request: Request, target: Target) -> None:
-        obj = await read_object(request)
+        mode, dry_run = options.mode(request), options.dry_run(request)
+        obj = await bodies.read_object(request)
         kind = target.kind
         _check_place(target, obj)
-        obj, request.warnings = rules.admit(kind, obj, _mode(request))
+        obj, request.warnings = rules.admit(kind, _without_status(kind, obj), mode)
         await self._check_beside(kind, obj)
-        _check_own(request, None, obj)
+        _check_reach(request, kind, None, obj)
         meta = obj["metadata"]
         generated = meta.get("generateName") if not meta.get("name") else None
         if not generated and not meta.get("name"):
@@ -120,7 +138,7 @@ class Resources:
             named = {**meta, "name": names.generate(generated)} if generated else meta
             try:
                 made = await self.store.writer.write(
-                    admission.create(kind, {**obj, "metadata": named}, _dry_run(request))
+                    admission.create(kind, {**obj, "metadata": named}, dry_run)
                 )
                 break
             except ApiError as error:
@@ -132,42 +150,59 @@ class Resources:
         """What must lie beside the rows: a workflow's files; and a declared job must not have run already."""
         if kind.kind == "Workflow":
             await beside.check_files(self.store.pool, obj)
+        inline = dig(obj, "spec", "workflow") if kind.kind == "Job" else None
+        if inline:
+            await beside.check_files(self.store.pool, {"metadata": {"name": "", **obj["metadata"]}, "spec": inline})
         declared = dig(obj, "metadata", "annotations", admission.DECLARED) if kind.kind == "Job" else None
         meta = obj["metadata"]
-        if declared and await beside.was_declared(self.store.pool, meta["namespace"], meta.get("name", ""), declared):
-            if await reads.get(self.store.pool, kind, meta["namespace"], meta["name"]) is None:
-                raise ApiError(409, "AlreadyDeclared", f'job "{meta["name"]}" was declared with this content before and '
-                                                       "has run; give it another name to run it again")
+        named = meta["namespace"], meta.get("name") or ""
+        if (
+            declared
+            and await beside.was_declared(self.store.pool, *named, declared)
+            and await reads.get(self.store.pool, kind, *named) is None
+        ):
+            why = "was declared with this content before and has run; give it another name to run it again"
+            raise ApiError(409, "AlreadyDeclared", f'job "{named[1]}" {why}')
 
     async def replace(self, request: Request, target: Target) -> None:
-        obj = await read_object(request)
+        mode = options.mode(request)
+        obj: Object = await bodies.read_object(request)
         _check_place(target, obj)
-        obj, request.warnings = rules.admit(target.kind, obj, _mode(request))
-        if obj["metadata"].get("name") != target.name:
-            raise ApiError.bad_request(
-                f"the name of the object ({obj['metadata'].get('name')}) does not match the name on the URL "
-                f"({target.name})"
-            )
+        rules.check_type(target.kind, obj)
+        _check_name(target, obj)
         if not obj["metadata"].get("resourceVersion"):
             raise ApiError.invalid(target.kind, target.name or "", [
                 Cause("metadata.resourceVersion", "FieldValueInvalid",
                       "Invalid value: 0: must be specified for an update")])
         if target.subresource is None:
+            obj, request.warnings = rules.admit(target.kind, _without_status(target.kind, obj), mode)
             await self._check_beside(target.kind, obj)
-        await self._change(request, target, lambda current, context: obj)
+
+        def change(current: Object, context: Context) -> Object:
+            if target.subresource is None:
+                _check_reach(request, target.kind, current, obj)
+                return obj
+            admitted: Object
+            admitted, request.warnings = rules.admit(target.kind, _with_status(current, obj), mode)
+            return admitted
+
+        await self._change(request, target, change)
 
     async def patch(self, request: Request, target: Target) -> None:
-        apply = _patch(request.header(b"content-type"), await request.body())
-        mode = _mode(request)
+        apply = bodies.patch(request.header(b"content-type"), await request.body())
+        mode = options.mode(request)
 
         def change(current: Object, context: Context) -> Object:
             patched = apply(current)
-            if patched == current:
+            if patches.json_equal(patched, current):
                 return current
             _check_place(target, patched)
-            new, warnings = rules.admit(target.kind, patched, mode)
-            request.warnings = warnings
-            _check_own(request, current, new)
+            rules.check_type(target.kind, patched)
+            _check_name(target, patched)
+            is_main = target.subresource is None
+            whole = _without_status(target.kind, patched) if is_main else _with_status(current, patched)
+            new, request.warnings = rules.admit(target.kind, whole, mode)
+            _check_reach(request, target.kind, current, new)
             return new
 
         if target.kind.kind == "Workflow" and target.subresource is None:
@@ -183,15 +218,15 @@ class Resources:
     async def _change(self, request: Request, target: Target, change: Callable[[Object, Context], Object]) -> None:
         operation = admission.update(
             target.kind, target.key_namespace, target.name or "", change,
-            status=target.subresource == "status", dry_run=_dry_run(request),
+            status=target.subresource == "status", dry_run=options.dry_run(request),
         )
         await request.object(200, await self.store.writer.write(operation))
 
     async def delete(self, request: Request, target: Target) -> None:
-        options = _delete_options(await request.body())
+        said = options.delete_options(request, await request.body())
         kind, name = target.kind, target.name or ""
-        wanted = options.get("preconditions") or {}
-        dry = _dry_run(request) or options.get("dryRun") == ["All"]
+        wanted = said.get("preconditions") or {}
+        dry = options.dry_run(request) or said.get("dryRun") == ["All"]
         held = await self.store.writer.write(
             admission.remove(kind, target.key_namespace, name, uid=wanted.get("uid"),
                              rv=wanted.get("resourceVersion"), dry_run=dry)
@@ -207,21 +242,23 @@ class Resources:
 
     async def delete_collection(self, request: Request, target: Target) -> None:
         query, _ = list_query(request, target)
-        _delete_options(await request.body())
+        said = options.delete_options(request, await request.body())
+        dry = options.dry_run(request) or said.get("dryRun") == ["All"]
         page = await reads.read(self.store.pool, query)
         objects = orjson.loads(b"[" + b",".join(page.chunks) + b"]")
         operations = [
             admission.remove(target.kind, obj["metadata"].get("namespace") or "", obj["metadata"]["name"],
-                             uid=obj["metadata"]["uid"], dry_run=_dry_run(request))
+                             uid=obj["metadata"]["uid"], dry_run=dry)
             for obj in objects
         ]
-        await self._all(operations)
+        for start in range(0, len(operations), MAX_BATCH):
+            await self._all(operations[start:start + MAX_BATCH])
         await request.object(200, {
             "kind": f"{target.kind.kind}List", "apiVersion": target.kind.api_version,
             "metadata": {"resourceVersion": str(page.rv)}, "items": objects,
         })
 
-    async def _all(self, operations: list[Operation]) -> None:
+    async def _all(self, operations: Sequence[Operation]) -> None:
         """Runs operations; those whose object is gone or new by now are no error."""
         done = await asyncio.gather(*map(self.store.writer.submit, operations), return_exceptions=True)
         for outcome in done:
@@ -229,158 +266,57 @@ class Resources:
                 raise outcome
 
 
-async def _stream(request: Request, watcher: Watcher, timeout: float) -> None:
-    """Sends what the watcher has until it ends or the client goes away."""
-    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-cache, private")]
-    await request.send({"type": "http.response.start", "status": 200, "headers": headers})
-    await request.send({"type": "http.response.body", "body": b"", "more_body": True})
-    loop = asyncio.get_running_loop()
-    timer = loop.call_later(timeout, watcher.end)
-    gone = asyncio.create_task(_until_gone(request, watcher))
-    try:
-        while True:
-            if watcher.pending:
-                await request.send({"type": "http.response.body", "body": watcher.take(), "more_body": True})
-            elif watcher.ended:
-                break
-            else:
-                await watcher.wake.wait()
-                if not watcher.pending:
-                    watcher.wake.clear()
-        await request.send({"type": "http.response.body", "body": b"", "more_body": False})
-    finally:
-        timer.cancel()
-        gone.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await gone
-
-
-async def _until_gone(request: Request, watcher: Watcher) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    watcher.pending.clear()
-    watcher.end()
-
-
 def list_query(request: Request, target: Target) -> tuple[reads.Query, int]:
     """The store's query of a list request, and the first page's resourceVersion when it continues one."""
     given = request.query
     labels = LabelSelector.parse(given["labelSelector"]) if given.get("labelSelector") else None
     fields = FieldSelector.parse(given["fieldSelector"], target.kind.selectable) if given.get("fieldSelector") else None
-    limit = given.get("limit") or "0"
-    if not limit.isascii() or not limit.isdigit():
-        raise ApiError.bad_request(f'limit: Invalid value: "{limit[:40]}": must be a whole number')
+    limit = options.whole_number(given, "limit")
     first_rv, after = reads.decode_continue(given["continue"]) if given.get("continue") else (0, None)
     if target.name is not None:
-        fields = FieldSelector.parse(f"metadata.name={target.name}", target.kind.selectable)
-    return reads.Query(target.kind, target.namespace, labels, fields, min(int(limit), MAX_LIMIT), after), first_rv
-
-
-async def read_object(request: Request) -> Any:
-    """The body as an object; JSON, or YAML when it says so. Raises ApiError 400, 413, 415."""
-    body = await request.body()
-    content_type = request.header(b"content-type").split(";")[0].strip().lower()
-    if content_type in ("application/yaml", "application/x-yaml", "text/yaml"):
-        return _yaml(body)
-    if content_type not in ("", "application/json", "text/json"):
-        raise ApiError(415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media "
-                                                    "types include: application/json, application/yaml")
-    return parse_json(body)
-
-
-def parse_json(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise ApiError.bad_request(f"the body is not JSON: {error}") from error
-
-
-def _yaml(body: bytes) -> Any:
-    """YAML as JSON would say it: aliases are refused, since a few bytes of them can mean gigabytes."""
-    try:
-        text = body.decode()
-        for token in yaml.scan(text, Loader=yaml.SafeLoader):
-            if isinstance(token, yaml.AliasToken):
-                raise ApiError.bad_request("the body is YAML with aliases (*name): write it without")
-        return orjson.loads(orjson.dumps(yaml.load(text, Loader=_JsonLoader)))
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError, RecursionError) as error:
-        raise ApiError.bad_request(f"the body is not YAML: {' '.join(str(error).split())[:200]}") from error
-
-
-class _JsonLoader(yaml.SafeLoader):
-    """YAML without timestamps: a date stays the text that was written."""
-
-
-_JsonLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _patch(content_type: str, body: bytes) -> Callable[[Object], Object]:
-    kind = content_type.split(";")[0].strip().lower()
-    if kind not in ("application/merge-patch+json", "application/json-patch+json"):
-        raise ApiError(415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media "
-                       "types include: application/json-patch+json, application/merge-patch+json")
-    patch = parse_json(body)
-    rules.check_storable(patch)
-    if kind == "application/json-patch+json":
-        return lambda current: cast(Object, patches.json_patch(current, patch))
-    if not isinstance(patch, dict):
-        raise ApiError.bad_request("a merge patch must be a JSON object")
-    return lambda current: cast(Object, patches.merge_patch(current, patch))
+        named = FieldTerm("metadata.name", "=", target.name)
+        fields = FieldSelector((named, *(fields.terms if fields else ())))
+    return reads.Query(target.kind, target.namespace, labels, fields, min(limit, MAX_LIMIT), after), first_rv
 
 
 def _check_place(target: Target, obj: Any) -> None:
     """The namespace in the body must be the one in the path; a missing one is filled in."""
     if not isinstance(obj, dict) or not isinstance(obj.get("metadata"), dict) or not target.kind.namespaced:
         return
-    said = obj["metadata"].setdefault("namespace", target.namespace)
-    if said != target.namespace:
-        raise ApiError.bad_request("the namespace of the provided object does not match the namespace sent on the request")
+    if not obj["metadata"].get("namespace"):
+        obj["metadata"]["namespace"] = target.namespace
+    if obj["metadata"]["namespace"] != target.namespace:
+        why = "the namespace of the provided object does not match the namespace sent on the request"
+        raise ApiError.bad_request(f"{why}: {str(obj['metadata']['namespace'])[:63]} is not {target.namespace}")
 
 
-def _check_own(request: Request, old: Object | None, new: Object) -> None:
-    """A robot's key writes its own Robot, and not what people decide about it."""
+def _check_name(target: Target, obj: Object) -> None:
+    said = obj["metadata"].get("name")
+    if said != target.name:
+        raise ApiError.bad_request(
+            f"the name of the object ({str(said)[:253]}) does not match the name on the URL ({target.name})"
+        )
+
+
+def _without_status(kind: Kind, obj: Any) -> Any:
+    """What the main endpoint looks at: a status that came along is somebody's copy of what was true once."""
+    if not kind.has_status or not isinstance(obj, dict):
+        return obj
+    return {key: value for key, value in obj.items() if key != "status"}
+
+
+def _with_status(current: Object, said: Object) -> Object:
+    """What /status looks at: the object as it is with the status that was said; and who is meant, to be checked."""
+    meant = {key: said["metadata"].get(key) for key in ("uid", "resourceVersion") if said["metadata"].get(key)}
+    return {**current, "metadata": {**current["metadata"], **meant}, "status": said.get("status")}
+
+
+def _check_reach(request: Request, kind: Kind, old: Object | None, new: Object) -> None:
+    """A robot's key writes its own Robot and not what people decide about it; nobody's robots reach beyond his key."""
     who = request.identity
+    if kind.kind == "Robot" and not may_serve(who, old, new):
+        raise ApiError(403, "Forbidden", f'the key "{who.name}" reaches the namespace "{who.namespace}" alone: '
+                                         "spec.serves can name no other")
     if who.role == "robot" and not robot_may_write(who, old, new):
         raise ApiError(403, "Forbidden", f'the key of robot "{who.robot_name}" can write only that robot, and not '
                                          f"{', '.join(sorted(PEOPLE_DECIDE))}")
-
-
-def _mode(request: Request) -> rules.FieldValidation:
-    said = request.query.get("fieldValidation") or "Warn"
-    if said not in ("Strict", "Warn", "Ignore"):
-        raise ApiError(422, "Invalid", f'fieldValidation: Unsupported value: "{said[:40]}": supported values: '
-                                       '"Ignore", "Strict", "Warn"')
-    return cast(rules.FieldValidation, said)
-
-
-def _dry_run(request: Request) -> bool:
-    said = request.query.get("dryRun")
-    if said not in (None, "All"):
-        raise ApiError(422, "Invalid", f'dryRun: Unsupported value: "{said[:40]}": supported values: "All"')
-    return said == "All"
-
-
-def _delete_options(body: bytes) -> Object:
-    options = parse_json(body) if body else {}
-    if not isinstance(options, dict) or not isinstance(options.get("preconditions") or {}, dict):
-        raise ApiError.bad_request("the body of a DELETE must be DeleteOptions")
-    return options
-
-
-def _revision(text: str) -> int:
-    if not text:
-        return 0
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise ApiError.bad_request(f'resourceVersion: Invalid value: "{text[:40]}": must be a whole number')
-    return int(text)
-
-
-def _timeout(request: Request) -> float:
-    """How long a watch stays open: what was asked for, at most an hour."""
-    text = request.query.get("timeoutSeconds") or "3600"
-    if not (text.isascii() and text.isdigit()):
-        raise ApiError.bad_request(f'timeoutSeconds: Invalid value: "{text[:40]}": must be a whole number')
-    return min(float(text), 3600.0)

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import perf_counter
-from urllib.parse import unquote
 
 import psycopg
 import psycopg_pool
@@ -31,6 +30,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Handler = Callable[[Request, Target], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
+_SPECIAL = {("robots", "report"), ("jobs", "log"), ("apikeys", "token"), ("workflows", "revisions")}
 _ROOTS = {f"/apis/{GROUP}/v1/": GROUP, "/api/v1/": ""}
 _BY_PLURAL = {(kind.group, kind.plural): kind for kind in KINDS.values()}
 _VERBS: dict[str, Verb] = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch",
@@ -50,20 +50,21 @@ class Path:
 
 
 def parse(path: str) -> Path | None:
-    """The parts of a resource path, None for any other path."""
+    """The parts of a decoded resource path, None for any other path. A slash at the end means nothing."""
     root = next((root for root in _ROOTS if path.startswith(root)), None)
     if root is None:
         return None
-    parts = [unquote(part) for part in path[len(root):].split("/") if part]
+    parts = path[len(root):].removesuffix("/").split("/")
     group, namespace = _ROOTS[root], None
-    if len(parts) > 2 and parts[0] == "namespaces":
+    if len(parts) > 2 and parts[0] == "namespaces" and (group or parts[2] != "status"):
         namespace, parts = parts[1], parts[2:]
-    if not parts or len(parts) > 4:
+    if not all(parts) or len(parts) > 4:
         return None
     plural, name, subresource, rest = (*parts, None, None, None)[:4]
     assert plural is not None
-    known = (group, plural) in _BY_PLURAL or (group == GROUP and plural == "blobs")
-    return Path(group, namespace, plural, name, subresource, rest) if known else None
+    kind = _BY_PLURAL.get((group, plural))
+    is_known = kind.namespaced or namespace is None if kind else group == GROUP and plural == "blobs"
+    return Path(group, namespace, plural, name, subresource, rest) if is_known else None
 
 
 @dataclass(slots=True)
@@ -76,6 +77,7 @@ class Router:
     files: Files
     keys: Keys
     is_ready: Callable[[], bool]
+    stall_seconds: float = 30.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = parse(scope["path"]) if scope["type"] == "http" else None
@@ -87,10 +89,12 @@ class Router:
             await self._serve(path, scope, receive, sent)
         except ApiError as error:
             await sent.refuse(error)
+        except psycopg.DataError as error:  # a name or a selector that no stored text can be
+            why = "a name or a selector holds characters that no stored text has (such as NUL)"
+            await sent.refuse(ApiError.bad_request(f"{why}: {type(error).__name__}"))
         except (psycopg.OperationalError, psycopg_pool.PoolTimeout) as error:
             log.warning("the database can't be used", why=str(error).split("\n")[0])
-            await sent.refuse(ApiError(503, "ServiceUnavailable", "the database can't be reached: try again in a moment",
-                                       {"retryAfterSeconds": 1}))
+            await sent.refuse(ApiError.unavailable("the database can't be reached: try again in a moment"))
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -101,10 +105,10 @@ class Router:
 
     async def _serve(self, path: Path, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.is_ready():
-            raise ApiError(503, "ServiceUnavailable", "the server is starting: try again in a moment",
-                           {"retryAfterSeconds": 1})
+            raise ApiError.unavailable("the server is starting: try again in a moment")
         identity = await self.keys.identify(scope)
-        request = Request(scope["method"], scope["path"], scope, receive, send, wire.parse_query(scope), identity)
+        request = Request(scope["method"], scope["path"], scope, receive, send, wire.parse_query(scope), identity,
+                          lambda: self.keys.holds(identity), self.stall_seconds)
         if path.plural == "blobs":
             await self._blob(request, path)
             return
@@ -121,9 +125,11 @@ class Router:
         special = self._special(target, path, verb)
         if special is not None:
             return special
-        if path.subresource not in (None, "status") or path.rest is not None:
-            raise ApiError(404, "NotFound", f"there is no {path.plural}/{path.subresource}: the server could not find "
-                                            "the requested resource")
+        if (path.plural, path.subresource) in _SPECIAL and (path.rest is None) == (path.subresource != "revisions"):
+            raise _not_allowed(verb, target.kind)
+        if path.subresource is not None and (path.subresource != "status" or not target.kind.has_status or path.rest):
+            raise ApiError(404, "NotFound", f"there is no {path.plural}/{path.subresource[:60]}: the server could not "
+                                            "find the requested resource")
         if target.kind.namespaced and target.namespace is None and verb not in ("list", "watch"):
             raise _not_allowed(verb, target.kind)
         found: dict[Verb, Handler] = {
@@ -135,6 +141,8 @@ class Router:
             raise _not_allowed(verb, target.kind)
         if (verb == "create") == (path.name is not None) and verb in ("create", "update", "patch"):
             raise _not_allowed(verb, target.kind)
+        if verb == "deletecollection" and not target.kind.namespaced:
+            raise _not_allowed(verb, target.kind)  # a fleet's namespaces are not deleted in one go
         return found[verb]
 
     def _special(self, target: Target, path: Path, verb: Verb) -> Handler | None:
@@ -174,8 +182,8 @@ class Router:
                 for term in selector.terms
             )
         if not is_own:
-            raise ApiError(403, "Forbidden", f'jobs.{GROUP} is forbidden: robot "{who.robot_name}" can see only its own '
-                                             f"jobs: select them with fieldSelector=status.robotUID={uid}")
+            why = f"can see only its own jobs: select them with fieldSelector=status.robotUID={uid}"
+            raise ApiError(403, "Forbidden", f'jobs.{GROUP} is forbidden: robot "{who.robot_name}" {why}')
 
 
 class _Sent:
@@ -201,8 +209,7 @@ def _verb(request: Request, target: Target) -> Verb:
     verb = _VERBS.get(request.method)
     if verb is None:
         raise ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
-    is_watch = request.query.get("watch") in ("true", "1")
-    if verb == "get" and is_watch and target.subresource is None:
+    if request.method == "GET" and wire.is_set(request.query, "watch") and target.subresource is None:
         return "watch"
     if target.name is None:
         return {"get": "list", "delete": "deletecollection"}.get(verb, verb)  # type: ignore[return-value]
@@ -224,7 +231,8 @@ def _forbidden(
     what = f"{resource}/{subresource}" if subresource else resource
     where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
     message = (
-        f'{full}{named} is forbidden: User "{identity.name}" cannot {verb} resource "{what}" in API group "{group}" {where}'
+        f'{full}{named} is forbidden: User "{identity.name}" cannot {verb} resource "{what}" in API group "{group}" '
+        f"{where}"
     )
     details = {"group": group, "kind": resource} | ({"name": name} if name else {})
     return ApiError(403, "Forbidden", message, details)

@@ -26,6 +26,14 @@ class Settings(BaseSettings):
     admin_key_file: Path | None = Field(
         None, validation_alias="CASARE_ADMIN_KEY_FILE", description="A file with the admin key, where it is not set."
     )
+    bookmark_seconds: float = Field(
+        30.0, gt=0, validation_alias="CASARE_WATCH_BOOKMARK_SECONDS",
+        description="Seconds between bookmarks, which keep a quiet watch's place in history fresh.",
+    )
+    stall_seconds: float = Field(
+        30.0, gt=0, validation_alias="CASARE_WATCH_STALL_SECONDS",
+        description="Seconds that a client may leave what it watches unread before its connection is cut.",
+    )
 
     def admin(self) -> str:
         """The admin key. Raises ValueError in one line where there is none."""

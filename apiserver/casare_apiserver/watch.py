@@ -2,15 +2,18 @@
 
 The hub follows the change log and keeps a bounded ring of recent changes. A watcher is indexed by one field it selects
 on, by old and new value, so that ten thousand agents that each watch their own jobs cost a look-up an event. A watcher
-that starts before the ring gets 410 and lists again; one that is too slow is cut off, it never grows memory.
+that starts before the ring gets 410 and lists again; one that is too slow is cut off, it never grows memory. Where the
+log can't go on (it was compacted, or the store restored), everything that was built from it begins anew: watchers are
+told so, listeners are called to `begin_anew` before the hub goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 import orjson
@@ -19,6 +22,7 @@ import structlog
 from casare_api.kinds import KINDS, Kind, Object
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import FieldSelector, LabelSelector
+from casare_apiserver import metrics
 from casare_store import changes
 from casare_store.changes import Change, Compacted, LogReader
 from casare_store.connection import connect
@@ -26,7 +30,10 @@ from casare_store.connection import connect
 RING = 10_000  # changes kept for those who come back
 RING_BYTES = 24 * 1024 * 1024
 SLOW = 8 * 1024 * 1024  # bytes that may wait for one watcher
-BOOKMARK_EVERY = 30.0  # seconds
+CHUNK = 256 * 1024  # bytes handed to a connection at once
+RETRY = 0.5  # seconds between tries to read the log or the store again
+FOREVER = 1e9  # seconds
+TRUSTED = 10.0  # seconds without a look at the log after which what was built from it is not believed
 log = structlog.get_logger(__name__)
 Listener = Callable[[Change], None]
 
@@ -79,7 +86,7 @@ class Watcher:
     since: int
     bookmarks: bool = False
     key_uid: str | None = None
-    pending: list[bytes] = field(default_factory=list)
+    pending: deque[bytes] = field(default_factory=deque)
     size: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     ended: bool = False
@@ -102,12 +109,24 @@ class Watcher:
 
     def offer(self, line: bytes) -> None:
         """Queues a line; a watcher with too much waiting is cut off with an error it can act on."""
+        if self.ended:
+            return
         self.pending.append(line)
         self.size += len(line)
         if self.size > SLOW:
-            self.pending.clear()
+            self.drop()
             self.end(expired("this watch is too slow to keep up: list again"))
         self.wake.set()
+
+    def requeue(self, line: bytes) -> None:
+        """Puts back a line that was taken; also the last one of a watch that has ended."""
+        self.pending.append(line)
+        self.size += len(line)
+
+    def drop(self) -> None:
+        """Forgets what waits."""
+        self.pending.clear()
+        self.size = 0
 
     def end(self, error: ApiError | None = None) -> None:
         """Ends the watch after what is pending, with an error line or cleanly."""
@@ -117,12 +136,20 @@ class Watcher:
         self.wake.set()
 
     def take(self) -> bytes:
-        """Everything that waits, as one chunk."""
-        chunk = self.pending[0] if len(self.pending) == 1 else b"".join(self.pending)
-        self.pending.clear()
-        self.size = 0
+        """The next chunk of what waits: as many lines as fit, at least one."""
+        size = 0
+        lines: list[bytes] = []
+        while self.pending and (not lines or size + len(self.pending[0]) <= CHUNK):
+            lines.append(self.pending.popleft())
+            size += len(lines[-1])
+        self.size = max(self.size - size, 0)
         self.wake.clear()
-        return chunk
+        return lines[0] if len(lines) == 1 else b"".join(lines)
+
+    def bookmark(self, rv: int) -> None:
+        """Tells a watcher that asked for bookmarks how far it has come; never behind what it has seen."""
+        if self.bookmarks:
+            self.offer(bookmark_line(self.kind, max(rv, self.since)))
 
     def _selects(self, fields: list[str], labels: str | None) -> bool:
         if self.namespace is not None and fields[1] != self.namespace:
@@ -146,10 +173,12 @@ class Hub:
     """The fan-out of one process. `rv` is how far it has read."""
 
     url: str
+    bookmark_every: float = 30.0  # seconds
     rv: int = 0
     epoch: str = ""
     ring: deque[Entry] = field(default_factory=deque)
     listeners: list[Listener] = field(default_factory=list)
+    begin_anew: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     alive_at: float = 0.0  # loop time of the last look at the log
     _ring_bytes: int = 0
     _first: int = 0  # the ring answers watches that start at or after this revision
@@ -160,7 +189,10 @@ class Hub:
 
     async def start(self) -> None:
         """Fills the ring from the log and begins to follow it."""
-        await self._fill()
+        while True:
+            with contextlib.suppress(Compacted):  # compacted while it was read: begin with what is left
+                await self._fill()
+                break
         self._tasks = [
             asyncio.create_task(self._follow(), name="watch-hub"),
             asyncio.create_task(self._bookmark(), name="watch-bookmarks"),
@@ -182,11 +214,12 @@ class Hub:
         """Files a watcher, after replaying what the ring has since its revision. Raises ApiError 410."""
         if watcher.since < self._first:
             raise expired(f"too old resource version: {watcher.since} ({self.rv})")
-        for entry in self.ring:
-            if entry.change.rv > watcher.since and entry.kind is watcher.kind:
-                watcher.see(entry)
+        newest_first = itertools.takewhile(lambda entry: entry.change.rv > watcher.since, reversed(self.ring))
+        for entry in reversed([entry for entry in newest_first if entry.kind is watcher.kind]):
+            watcher.see(entry)
         key = watcher.index()
         self._index.setdefault(key, set()).add(watcher)
+        metrics.WATCHERS.inc()
         positions = self._positions.setdefault(key[0], {})
         positions[key[1]] = positions.get(key[1], 0) + 1
 
@@ -196,12 +229,17 @@ class Hub:
         if group is None or watcher not in group:
             return
         group.discard(watcher)
+        metrics.WATCHERS.dec()
         if not group:
             del self._index[key]
         positions = self._positions[key[0]]
         positions[key[1]] -= 1
         if not positions[key[1]]:
             del positions[key[1]]
+
+    def is_fresh(self) -> bool:
+        """Whether the log was read within the last seconds."""
+        return asyncio.get_running_loop().time() - self.alive_at < TRUSTED
 
     async def reached(self, rv: int, timeout: float = 2.0) -> bool:
         """Waits until the hub has read up to a revision; whether it did in time."""
@@ -215,6 +253,8 @@ class Hub:
         connection = await connect(self.url, "ring")
         try:
             at = await changes.head(connection)
+            self.ring.clear()
+            self._ring_bytes = 0
             self.rv = self._first = max(at.compacted_rv, at.rv - RING)
             self.epoch = at.epoch
             while self.rv < at.rv:
@@ -223,6 +263,7 @@ class Hub:
                     break
                 self._take(found)
             self.rv = max(self.rv, at.rv)
+            self.alive_at = asyncio.get_running_loop().time()
         finally:
             await connection.close()
 
@@ -230,17 +271,33 @@ class Hub:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                async for found in LogReader(self.url).follow(self.rv):
-                    self.alive_at = loop.time()
-                    if found:
+                async with contextlib.aclosing(LogReader(self.url).follow(self.rv)) as changes_of:
+                    async for found in changes_of:
                         self._take(found)
+                        self.alive_at = loop.time()
                         self._moved.set()
             except Compacted as error:
                 log.error("the log does not go on from where this server was; every watch must list again",
                           was=error.asked, head=error.head)
                 self._restart(error.head)
+                await self._begin_anew()
+            except Exception:
+                log.exception("the change log can't be read; trying again")
+                await asyncio.sleep(RETRY)
+
+    async def _begin_anew(self) -> None:
+        """Until all that listens has read the store again; until then nobody trusts what it knows."""
+        while True:
+            try:
+                for begin in self.begin_anew:
+                    await begin()
+                return
+            except Exception as error:
+                log.warning("the store can't be read again yet", why=str(error).split("\n")[0])
+                await asyncio.sleep(RETRY)
 
     def _restart(self, head: int) -> None:
+        self.alive_at = -FOREVER
         for watcher in self.watchers():
             watcher.end(expired(f"too old resource version: {self.rv} ({head})"))
         self.ring.clear()
@@ -249,13 +306,30 @@ class Hub:
 
     def _take(self, found: list[Change]) -> None:
         for change in found:
+            self.rv = change.rv
+            if change.kind not in KINDS:  # a newer server's, while the two are side by side
+                continue
             entry = Entry(change)
             self._keep(entry)
-            self.rv = change.rv
             for watcher in self._interested(entry):
-                watcher.see(entry)
+                self._show(watcher, entry)
             for listener in self.listeners:
-                listener(change)
+                self._tell(listener, change)
+        metrics.LOG_POSITION.set(self.rv)
+
+    def _tell(self, listener: Listener, change: Change) -> None:
+        try:
+            listener(change)
+        except Exception:
+            log.exception("a change could not be taken in", kind=change.kind, rv=change.rv)
+
+    def _show(self, watcher: Watcher, entry: Entry) -> None:
+        """One watcher that can't be told is that watcher's trouble: it is sent to list again."""
+        try:
+            watcher.see(entry)
+        except Exception:
+            log.exception("a watch could not be told of a change", kind=entry.change.kind, rv=entry.change.rv)
+            watcher.end(expired("this watch lost a change: list again"))
 
     def _keep(self, entry: Entry) -> None:
         self.ring.append(entry)
@@ -276,11 +350,9 @@ class Hub:
 
     async def _bookmark(self) -> None:
         while True:
-            await asyncio.sleep(BOOKMARK_EVERY)
-            lines = {kind: bookmark_line(found, self.rv) for kind, found in KINDS.items()}
+            await asyncio.sleep(self.bookmark_every)
             for watcher in self.watchers():
-                if watcher.bookmarks:
-                    watcher.offer(lines[watcher.kind.kind])
+                watcher.bookmark(self.rv)
 
 
 _NOBODY: set[Watcher] = set()

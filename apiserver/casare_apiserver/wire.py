@@ -5,7 +5,8 @@ The hot routes use this instead of a framework's models: a create costs a third 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -21,6 +22,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 MAX_BODY = 3 * 1024 * 1024  # bytes, as in Kubernetes
+ABORT = "casare.abort"  # the scope's extension that our protocol adds
+MAX_WARNING, MAX_WARNINGS = 256, 4096  # characters in one and in all of them, as in Kubernetes
+
+
+class ClientStalled(Exception):
+    """The client does not read; its connection is cut."""
 
 
 @dataclass(slots=True)
@@ -34,6 +41,8 @@ class Request:
     send: Send
     query: dict[str, str]
     identity: Identity
+    is_welcome: Callable[[], bool]  # whether the caller's key is still good: for answers that go on for long
+    stall_seconds: float  # that a client may leave unread what it is sent, before it is cut off
     warnings: list[str] = field(default_factory=list)
 
     def header(self, name: bytes) -> str:
@@ -43,7 +52,7 @@ class Request:
     async def body(self, limit: int = MAX_BODY) -> bytes:
         """The whole body. Raises ApiError 413 beyond `limit` bytes."""
         declared = self.header(b"content-length")
-        if declared.isdigit() and int(declared) > limit:
+        if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
             raise too_large(limit)
         parts: list[bytes] = []
         size = 0
@@ -59,10 +68,27 @@ class Request:
             if not message.get("more_body"):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def abort(self) -> None:
+        """Ends the connection at once, whatever waits to be sent; a client that does not read gets no more memory."""
+        cut = self.scope.get("extensions", {}).get(ABORT)
+        if cut is not None:
+            cut()
+
+    async def chunk(self, body: bytes, more: bool = True) -> None:
+        """Sends a part of an answer that goes on for long.
+
+        Raises ClientStalled, after hanging up, when what was sent before does not leave.
+        """
+        try:
+            async with asyncio.timeout(self.stall_seconds):
+                await self.send({"type": "http.response.body", "body": body, "more_body": more})
+        except TimeoutError:
+            self.abort()
+            raise ClientStalled from None
+
     async def answer(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Sends a JSON answer."""
-        warned = [(b"warning", f'299 - "{_quoted(text)}"'.encode()) for text in self.warnings]
-        await reply(self.send, status, body, extra=(*headers, *warned))
+        await reply(self.send, status, body, extra=(*headers, *_warned(self.warnings)))
 
     async def object(self, status: int, obj: Any) -> None:
         """Sends an object as JSON."""
@@ -90,10 +116,11 @@ async def reply(
     headers = [
         (b"content-type", content_type),
         (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-cache, private"),
         (b"x-content-type-options", b"nosniff"),
         *extra,
     ]
+    if not any(name == b"cache-control" for name, _ in headers):
+        headers.append((b"cache-control", b"no-cache, private"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -111,5 +138,22 @@ def too_large(limit: int) -> ApiError:
     return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}")
 
 
+def is_set(query: Mapping[str, str], name: str) -> bool:
+    """Whether a flag is on: given, and not as `false` or `0`; as Kubernetes reads them."""
+    return name in query and query[name].lower() not in ("false", "0")
+
+
+def _warned(warnings: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
+    """Warnings as headers: printable ASCII, none of them long, not too many."""
+    left = MAX_WARNINGS
+    for text in warnings:
+        shown = text if len(text) <= MAX_WARNING else text[: MAX_WARNING - 3] + "..."
+        left -= len(shown)
+        if left < 0:
+            return
+        yield b"warning", f'299 - "{_quoted(shown)}"'.encode()
+
+
 def _quoted(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode().replace("\\", "\\\\").replace('"', '\\"')
+    printable = "".join(char if " " <= char <= "~" else ascii(char)[1:-1] for char in text)
+    return printable.replace("\\", "\\\\").replace('"', '\\"')

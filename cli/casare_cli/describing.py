@@ -195,17 +195,27 @@ def _section(title: str, tree: Any) -> list[str]:
 
 def _tree(value: Any, indent: str) -> Iterator[str]:
     """A nested value, as YAML but lighter: texts of several lines as a block."""
-    pairs = value.items() if isinstance(value, dict) else (("-", item) for item in value)
-    for key, item in pairs:
-        label = key if key == "-" else f"{styles.plain(str(key))}:"
-        if isinstance(item, (dict, list)) and item:
-            yield indent + label
+    if isinstance(value, list):
+        for item in value:
+            yield from _item(item, indent)
+        return
+    for key, item in value.items():
+        label = f"{indent}{styles.plain(str(key))}:"
+        if isinstance(item, dict | list) and item:
+            yield label
             yield from _tree(item, indent + "  ")
         elif isinstance(item, str) and "\n" in item.strip("\n"):
-            yield indent + label
+            yield label
             yield from (f"{indent}  {styles.plain(line)}" for line in item.rstrip("\n").split("\n"))
         else:
-            yield f"{indent}{label} {_leaf(item)}"
+            yield f"{label} {_leaf(item)}"
+
+
+def _item(item: Any, indent: str) -> Iterator[str]:
+    """An item of a list: a dash before its first line."""
+    lines = list(_tree(item, indent + "  ")) if isinstance(item, dict | list) and item else [f"{indent}  {_leaf(item)}"]
+    yield f"{indent}- {lines[0][len(indent) + 2 :]}"
+    yield from lines[1:]
 
 
 def _leaf(value: Any) -> str:

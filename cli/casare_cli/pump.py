@@ -51,7 +51,7 @@ class Pump:
             for item in stream:
                 self._queue.put((tag, item, None))
             self._queue.put((tag, END, None))
-        except BaseException as error:  # noqa: BLE001  it is raised again by the thread that reads the pump
+        except BaseException as error:
             self._queue.put((tag, None, error))
 
 

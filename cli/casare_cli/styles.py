@@ -21,7 +21,7 @@ def coloured(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
     if environ.get("NO_COLOR") or environ.get("TERM") == "dumb" or not stream.isatty():
         return False
     if os.name == "nt":
-        os.system("")  # the known way to switch Windows' console to escape sequences
+        os.system("")  # noqa: S605  the known way to switch Windows' console to escape sequences
     return True
 
 

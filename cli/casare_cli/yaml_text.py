@@ -210,7 +210,7 @@ class _Builder:
 
     def _scalar(self, event: Any) -> Any:
         tag, text = event.tag, event.value
-        if tag in (None, "!") and not event.implicit[0] or tag == f"{_TAG}str":
+        if (tag in (None, "!") and not event.implicit[0]) or tag == f"{_TAG}str":
             return text
         try:
             value = scalar(text)

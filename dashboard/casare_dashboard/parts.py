@@ -16,6 +16,7 @@ from casare_dashboard.snapshots import View
 
 P = ParamSpec("P")
 EVERY = 2.0  # seconds between two looks of a live part
+_REVOKED = "You were signed out: the server no longer accepts your key. It was revoked or has expired."
 _DOT = {
     "green": "#2f9e44", "blue": "#4c6ef5", "red": "#e03131", "orange": "#e8890c", "violet": "#9059e0",
     "gray": "#868e96",
@@ -87,10 +88,12 @@ def live(draw: Callable[Concatenate[sessions.Session, P], None]) -> Callable[P, 
         except ApiError as error:
             if error.status != 401:
                 raise
-            sessions.sign_out(
-                "You were signed out: the server no longer accepts your key. It was revoked or has expired."
-            )
+            sessions.sign_out(_REVOKED)
             st.rerun()
+        except RuntimeError:
+            if sessions.current() is session:
+                raise
+            st.rerun()  # signed out while this was being drawn: its connections are closed
 
     return part
 

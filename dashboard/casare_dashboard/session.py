@@ -6,6 +6,7 @@ expired), the session ends with a line that says so.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,7 +114,8 @@ def sign_out(message: str = "") -> None:
     if session is not None:
         session.client.close()
     for name in list(st.session_state):
-        del st.session_state[name]
+        with contextlib.suppress(KeyError):  # a widget's value may go by itself meanwhile
+            del st.session_state[name]
     if message:
         st.session_state[_MESSAGE] = message
 

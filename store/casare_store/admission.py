@@ -7,8 +7,9 @@ and `remove` make the operations that the API submits; the rules of each kind ar
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -18,6 +19,7 @@ from casare_api.kinds import KINDS, Kind, Object, dig
 from casare_api.kinds.job import FINAL, MUTABLE, TRANSITIONS, JobPhase
 from casare_api.machinery import times
 from casare_api.machinery.errors import ApiError, Cause
+from casare_api.machinery.patches import json_equal
 from casare_store import columns, objects
 from casare_store.batch import Key
 from casare_store.writer import Context, Mutate, Operation
@@ -25,6 +27,7 @@ from casare_store.writer import Context, Mutate, Operation
 DECLARED = "fleet.casare.net/declared"  # annotation: the hash of a declared job's content
 _POLICY = ("priority", "requirements", "concurrency", "timeout", "gracePeriod", "retry", "lostAfter",
            "ttlAfterFinished")
+_DECIDED = {"Workflow": ("revision",), "ApiKey": ("phase", "hint")}  # status that follows from the spec alone
 _NARROWED = ("capabilities", "tags", "robotSelector", "tolerations", "prefer")
 
 
@@ -149,6 +152,7 @@ def _resolved(job: Object, context: Context) -> Object:
     ref = spec.get("workflowRef")
     if ref is None:
         content = spec["workflow"]
+        _check_schema("Job", job, "spec.workflow.parameters", content.get("parameters"))
     else:
         workflow = context.reads.get(("Workflow", namespace, ref["name"]))
         if workflow is None:
@@ -166,11 +170,15 @@ def _check_parameters(job: Object, schema: Object | None, parameters: Object | N
     """Parameters against the workflow's JSON Schema. Raises ApiError 422 with the path of the first problems."""
     if not schema:
         return
-    problems = _validator(columns.dump(schema)).iter_errors(parameters or {})
+    try:
+        problems = list(islice(_validator(columns.dump(schema)).iter_errors(parameters or {}), 10))
+    except Exception as error:  # a reference to nowhere, a schema that goes round in circles
+        why = f"Invalid value: the workflow's JSON Schema can't be used: {type(error).__name__}"
+        raise _invalid("Job", job, "spec.parameters", why) from error
     causes = [
         Cause(".".join(["spec.parameters", *map(str, problem.absolute_path)]), "FieldValueInvalid",
-              f"Invalid value: {problem.message}")
-        for problem, _ in zip(problems, range(10), strict=False)
+              f"Invalid value: {problem.message[:300]}")
+        for problem in problems
     ]
     if causes:
         raise ApiError.invalid(KINDS["Job"], job["metadata"]["name"], causes)
@@ -197,9 +205,9 @@ def _narrowed(workflow: Object, job: Object) -> Object:
 
 def _workflow(old: Object | None, new: Object, context: Context) -> Object:
     """A workflow's content becomes an immutable revision, named by its hash."""
-    if old is not None and old["spec"] == new["spec"]:
+    if old is not None and json_equal(old["spec"], new["spec"]):
         return new
-    _check_schema(new)
+    _check_schema("Workflow", new, "spec.parameters", new["spec"].get("parameters"))
     content = orjson.dumps(new["spec"], option=orjson.OPT_SORT_KEYS)
     revision = hashlib.sha256(content).hexdigest()[:16]
     context.also(
@@ -209,8 +217,7 @@ def _workflow(old: Object | None, new: Object, context: Context) -> Object:
     return {**new, "status": {**(new.get("status") or {}), "revision": revision}}
 
 
-def _check_schema(workflow: Object) -> None:
-    schema = workflow["spec"].get("parameters")
+def _check_schema(kind: str, obj: Object, field: str, schema: Object | None) -> None:
     if not schema:
         return
     import jsonschema
@@ -218,8 +225,20 @@ def _check_schema(workflow: Object) -> None:
     try:
         jsonschema.Draft202012Validator.check_schema(schema)
     except jsonschema.SchemaError as error:
-        path = ".".join(["spec.parameters", *map(str, error.absolute_path)])
-        raise _invalid("Workflow", workflow, path, f"Invalid value: not a JSON Schema: {error.message}") from error
+        path = ".".join([field, *map(str, error.absolute_path)])
+        raise _invalid(kind, obj, path, f"Invalid value: not a JSON Schema: {error.message[:300]}") from error
+    for reference in _references(schema):
+        if not reference.startswith("#"):
+            why = f'Invalid value: "{reference[:80]}": a schema may refer only to itself (#...)'
+            raise _invalid(kind, obj, field, why)
+
+
+def _references(schema: Any) -> Iterator[str]:
+    """What a schema's $ref and $dynamicRef say, at any depth."""
+    if isinstance(schema, dict):
+        yield from (str(schema[key]) for key in ("$ref", "$dynamicRef") if key in schema)
+    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        yield from _references(part)
 
 
 def _schedule(old: Object | None, new: Object, context: Context) -> Object:
@@ -279,7 +298,9 @@ def _check_preconditions(kind: Kind, name: str, current: Object, new: Object) ->
 def _with_status(kind: Kind, current: Object, new: Object) -> Object:
     if kind.kind == "Job":
         _check_transition(current, new)
-    return {**current, "status": new.get("status") or {}}
+    before = current.get("status") or {}
+    kept = {key: before[key] for key in _DECIDED.get(kind.kind, ()) if key in before}
+    return {**current, "status": {**(new.get("status") or {}), **kept}}
 
 
 def _check_transition(current: Object, new: Object) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -100,7 +100,7 @@ class LogReader:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _listener: asyncio.Task[None] | None = None
 
-    async def follow(self, rv: int) -> AsyncIterator[list[Change]]:
+    async def follow(self, rv: int) -> AsyncGenerator[list[Change]]:
         """Changes after `rv`. Raises Compacted when the log can't go on from there; never ends by itself."""
         self._listener = asyncio.create_task(self._listen(), name="log-listener")
         connection: psycopg.AsyncConnection[Any] | None = None

@@ -21,6 +21,7 @@ import structlog
 
 from casare_api.kinds import Kind, Object
 from casare_api.machinery.errors import ApiError
+from casare_api.machinery.patches import json_equal
 from casare_store import batch as batches
 from casare_store import objects
 from casare_store.batch import Batch, Key
@@ -182,7 +183,7 @@ class Writer:
                 item.result.set_result(outcome)
 
     async def _bisect(self, items: list[_Item], error: Exception) -> None:
-        """Halves a batch that Postgres (or we) refused until the culprit stands alone: it is refused, the others are written."""
+        """Halves a batch that can't be written until the culprit stands alone: it is refused, the others written."""
         if len(items) == 1:
             _refuse(items[0], _refusal(items[0].operation, error))
             return
@@ -242,14 +243,14 @@ def apply(batch: Batch, operation: Operation, known: dict[Key, Object]) -> Objec
         return old
     if new is not None:
         new = objects.born(operation.kind, new, batch.now) if old is None else objects.changed(operation.kind, old, new)
-        if new == old:
+        if new == old and json_equal(new, old):  # to Python, true is 1
             return old
         if old is not None and objects.is_gone(new):
             new = None
     if operation.dry_run:
         return new
-    batch.statements.extend(statements)
     state = batch.stage(operation.kind, old, new)
+    batch.statements.extend(statements)
     if state is None:
         known.pop(operation.key, None)
         return batch.changes[-1].state
@@ -278,7 +279,7 @@ def _refusal(operation: Operation, error: Exception) -> ApiError:
     """What Postgres refused, for people: a value that is taken is a conflict, anything else is invalid."""
     what = f'{operation.kind.kind} "{operation.name}"'
     if not isinstance(error, psycopg.Error):
-        return ApiError(500, "InternalError", f"{what} can't be stored: {type(error).__name__}; it is in the server's log")
+        return ApiError.internal(f"{what} can't be stored: {type(error).__name__}; it is in the server's log")
     if isinstance(error, psycopg.errors.UniqueViolation):
         return ApiError(409, "Conflict", f"{what} can't be stored: {error.diag.message_detail or _first_line(error)}")
     return ApiError(422, "Invalid", f"{what} can't be stored: {_first_line(error)}")

@@ -161,7 +161,10 @@ def test_files_travel_along_and_a_changed_one_configures(casare: Casare, client:
     (flows / "hello.py").unlink()
     found = casare("apply", "-f", str(flows))
     assert (found.code, found.out) == (1, "")
-    assert found.err == f"{flows / 'hello.yaml'}: document 1 (line 6): spec.source.file: there is no file hello.py in {flows}\n"
+    assert (
+        found.err
+        == f"{flows / 'hello.yaml'}: document 1 (line 6): spec.source.file: there is no file hello.py in {flows}\n"
+    )
 
 
 def test_a_declared_job_is_changed_only_where_it_may_be(casare: Casare, client: Client, tmp_path: Path) -> None:
@@ -198,7 +201,10 @@ def test_a_dry_run_checks_everything_and_keeps_nothing(casare: Casare, client: C
 def test_namespaces_come_from_the_option_or_the_manifest_but_not_both(casare: Casare, tmp_path: Path) -> None:
     namespace = in_namespace(casare, tmp_path, "placed")
     file = tmp_path / "robots.yaml"
-    file.write_text(f"{GROUP}\nkind: Robot\nmetadata: {{name: a}}\n---\n{GROUP}\nkind: Robot\nmetadata: {{name: b, namespace: default}}\n")
+    file.write_text(
+        f"{GROUP}\nkind: Robot\nmetadata: {{name: a}}\n---\n"
+        f"{GROUP}\nkind: Robot\nmetadata: {{name: b, namespace: default}}\n"
+    )
     found = casare("apply", "-f", str(file), "-n", namespace)
     assert (found.code, found.lines) == (1, ["robot/a created"])
     assert found.err == f'{file}: document 2 (line 7): metadata.namespace: is "default", but -n says "placed"\n'
@@ -207,7 +213,18 @@ def test_namespaces_come_from_the_option_or_the_manifest_but_not_both(casare: Ca
 
 
 def test_standard_input_is_a_manifest_too(server: Server) -> None:
-    command = [sys.executable, "-m", "casare_cli", "--server", server.url, "--key", server.admin_key, "apply", "-f", "-"]
+    command = [
+        sys.executable,
+        "-m",
+        "casare_cli",
+        "--server",
+        server.url,
+        "--key",
+        server.admin_key,
+        "apply",
+        "-f",
+        "-",
+    ]
     found = subprocess.run(command, input=job("piped"), capture_output=True, text=True, check=False, timeout=60)
     assert (found.returncode, found.stdout, found.stderr) == (0, "job/piped created\n", "")
 
@@ -228,8 +245,13 @@ def test_objects_are_listed_as_people_and_scripts_want_them(casare: Casare, tmp_
     assert casare("get", "jobs", "-n", namespace, "-o", "name").lines == ["job/a", "job/b"]
     assert casare("get", "job/a", "job/b", "-n", namespace, "-o", "name").lines == ["job/a", "job/b"]
     assert json.loads(casare("get", "job", "a", "-n", namespace, "-o", "json").out)["metadata"]["name"] == "a"
-    assert [one["kind"] for one in json.loads(casare("get", "jobs", "-n", namespace, "-o", "json").out)["items"]] == ["Job", "Job"]
-    assert casare("get", "jobs", "-n", namespace, "--field-selector", "metadata.name=b", "--no-headers").out.startswith("b ")
+    assert [one["kind"] for one in json.loads(casare("get", "jobs", "-n", namespace, "-o", "json").out)["items"]] == [
+        "Job",
+        "Job",
+    ]
+    assert casare("get", "jobs", "-n", namespace, "--field-selector", "metadata.name=b", "--no-headers").out.startswith(
+        "b "
+    )
 
 
 def test_nothing_found_is_said_on_standard_error(casare: Casare) -> None:
@@ -338,7 +360,9 @@ def test_objects_are_deleted_by_name_by_label_and_by_manifest(casare: Casare, tm
     assert casare("delete", "robots").code == 2
 
 
-def test_a_key_is_shown_once_and_works_until_it_is_revoked(casare: Casare, client: Client, until: Callable[..., object]) -> None:
+def test_a_key_is_shown_once_and_works_until_it_is_revoked(
+    casare: Casare, client: Client, until: Callable[..., object]
+) -> None:
     made = casare("keys", "create", "looker", "--role", "viewer")
     [key] = made.lines
     assert made.code == 0
@@ -346,7 +370,10 @@ def test_a_key_is_shown_once_and_works_until_it_is_revoked(casare: Casare, clien
     assert casare("get", "robots", key=key).code == 0
     denied = casare("delete", "robot", "x", key=key)
     assert (denied.code, "forbidden" in denied.err, denied.err.count("\n")) == (1, True, 1)
-    assert casare("keys", "create", "looker", "--role", "viewer").err == 'error: apikeys.fleet.casare.net "looker" already exists\n'
+    assert (
+        casare("keys", "create", "looker", "--role", "viewer").err
+        == 'error: apikeys.fleet.casare.net "looker" already exists\n'
+    )
     client.patch("ApiKey", "looker", {"spec": {"revoked": True}})
     until(lambda: casare("get", "robots", key=key).code == 1, "the key is refused")
     refused = casare("get", "robots", key=key)

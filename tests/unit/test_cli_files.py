@@ -62,7 +62,7 @@ def test_a_file_outside_of_the_applied_folder_is_refused(tmp_path: Path, name: s
     (root / "flows" / "sub").mkdir(parents=True)
     (tmp_path / "outside.txt").write_text("secret")
     os.symlink(tmp_path / "outside.txt", root / "flows" / "link.txt")
-    with pytest.raises(FileProblem, match="spec|/|.") as caught:
+    with pytest.raises(FileProblem) as caught:
         files.with_digests(manifest(root, {"source": {"file": name}}), store)
     assert said in caught.value.message
     assert caught.value.path == "spec.source.file"

@@ -62,11 +62,15 @@ def test_json_has_lines_too_even_with_tabs(tmp_path: Path) -> None:
 
 
 def test_a_list_is_what_is_in_it(tmp_path: Path) -> None:
-    text = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Namespace\n  metadata: {name: a}\n- kind: Jub\n"
+    text = (
+        "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Namespace\n  metadata: {name: a}\n- kind: Jub\n"
+    )
     file = write(tmp_path / "a.yaml", text)
     reading = manifests.read([str(file)])
     assert names(reading) == ["namespace/a"]
-    assert reading.problems[0].startswith(f'{file}: document 1 (line 7): kind: there is no kind "Jub"; did you mean "job"?')
+    assert reading.problems[0].startswith(
+        f'{file}: document 1 (line 7): kind: there is no kind "Jub"; did you mean "job"?'
+    )
 
 
 def test_input_of_a_workflow_in_the_same_folder_is_no_manifest(tmp_path: Path) -> None:
@@ -106,7 +110,10 @@ def test_files_of_windows_are_read(tmp_path: Path, encoding: str) -> None:
         ("kind: Job\napiVersion: batch/v1\n", 'apiVersion: Invalid value: "batch/v1": a Job has fleet.casare.net/v1'),
         ("kind: Job\napiVersion: fleet.casare.net/v1\n", "metadata.name: Required value"),
         ("kind: Job\napiVersion: fleet.casare.net/v1\nmetadata: [x]\n", "metadata: Invalid value"),
-        ("kind: Job\napiVersion: fleet.casare.net/v1\nmetadata: {name: 5}\n", "metadata.name: Invalid value: 5: must be text"),
+        (
+            "kind: Job\napiVersion: fleet.casare.net/v1\nmetadata: {name: 5}\n",
+            "metadata.name: Invalid value: 5: must be text",
+        ),
         (
             "kind: Job\napiVersion: fleet.casare.net/v1\nmetadata: {generateName: x-}\n",
             "metadata.generateName: apply needs a metadata.name",

@@ -21,7 +21,11 @@ def job(**status: object) -> Object:
         "apiVersion": "fleet.casare.net/v1",
         "kind": "Job",
         "metadata": {"name": "a", "namespace": "default", "uid": "u", "creationTimestamp": "2026-11-22T19:58:00Z"},
-        "spec": {"workflowRef": {"name": "w", "revision": "0123456789abcdef"}, "priority": 10, "parameters": {"n": [1]}},
+        "spec": {
+            "workflowRef": {"name": "w", "revision": "0123456789abcdef"},
+            "priority": 10,
+            "parameters": {"n": [1]},
+        },
         "status": status,
     }
 
@@ -120,7 +124,9 @@ def test_describe_shows_what_there_is_to_know_of_a_job() -> None:
         finishedTime="2026-11-22T19:59:30Z",
         exitCode=3,
         message="no such file",
-        conditions=[{"type": "Failed", "status": "True", "reason": "Exit", "lastTransitionTime": "2026-11-22T19:59:30Z"}],
+        conditions=[
+            {"type": "Failed", "status": "True", "reason": "Exit", "lastTransitionTime": "2026-11-22T19:59:30Z"}
+        ],
         attempts=[{"number": 1, "robotName": "pc-01", "phase": "Lost", "reason": "RobotOffline"}],
     )
     event = {

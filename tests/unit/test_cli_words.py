@@ -96,7 +96,11 @@ def test_the_last_parameter_of_a_name_counts_and_a_word_without_equals_is_misuse
         ("run w -p x --priority 99", 2, "--priority"),
         ("keys create k --role robot", 2, "--robot ROBOT belongs to --role robot"),
         ("--server nonsense get robots", 1, '"nonsense" is no server: give a URL such as http://127.0.0.1:8000'),
-        ("--server http://127.0.0.1:1 get robots", 1, "cannot reach http://127.0.0.1:1: connection refused (is it running?"),
+        (
+            "--server http://127.0.0.1:1 get robots",
+            1,
+            "cannot reach http://127.0.0.1:1: connection refused (is it running?",
+        ),
         ("--server http://u:secret@127.0.0.1:1 get robots", 1, "cannot reach http://127.0.0.1:1: "),
     ],
 )
@@ -139,7 +143,17 @@ def test_get_loads_neither_database_nor_web_nor_dashboard() -> None:
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     loaded = set(eval(found.stdout))
     assert "httpx2" in loaded
-    assert not loaded & {"sqlalchemy", "psycopg", "alembic", "fastapi", "starlette", "streamlit", "uvicorn", "yaml", "rich"}
+    assert not loaded & {
+        "sqlalchemy",
+        "psycopg",
+        "alembic",
+        "fastapi",
+        "starlette",
+        "streamlit",
+        "uvicorn",
+        "yaml",
+        "rich",
+    }
     assert not loaded & {"casare_store", "casare_apiserver", "casare_controller", "casare_agent", "casare_dashboard"}
 
 

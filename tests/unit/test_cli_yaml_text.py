@@ -104,7 +104,9 @@ _LEAVES = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])) | st.from_regex(r"[-+0-9._:eExoynYN~= ]{0,8}", fullmatch=True)
 )  # fmt: skip
-_JSON = st.recursive(_LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=8), inner), max_leaves=20)
+_JSON = st.recursive(
+    _LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=8), inner), max_leaves=20
+)
 
 
 @given(_JSON)

@@ -146,7 +146,9 @@ _SCALARS = st.integers(0, 3) | st.sampled_from(["a", "b"])
 _KEYS = st.sampled_from(["p", "q", "r", "s"])
 _SPECS = st.dictionaries(
     _KEYS,
-    st.recursive(_SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_KEYS, inner, max_size=3), max_leaves=6),
+    st.recursive(
+        _SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_KEYS, inner, max_size=3), max_leaves=6
+    ),
     max_size=4,
 )
 

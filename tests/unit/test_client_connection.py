@@ -79,7 +79,7 @@ def test_somebodys_cluster_is_never_spoken_to(tmp_path: Path, up: Path) -> None:
     environ = {"KUBECONFIG": kubeconfig(tmp_path, "prod"), "CASARE_DATA_DIR": str(up)}
     assert from_environment(environ=environ, warn=said.append).server == "http://127.0.0.1:8000"
     assert said == ['KUBECONFIG is ignored: its current context "prod" is no Casare fleet']
-    with pytest.raises(NoServer, match='context "prod" of .* is no Casare fleet'):
+    with pytest.raises(NoServer, match=r'context "prod" of .* is no Casare fleet'):
         found({}, kubeconfig=kubeconfig(tmp_path, "prod"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -34,7 +35,7 @@ class Script:
     """A server that answers as scripted: a list's version, or the events of a watch and how it ends."""
 
     def __init__(self, *steps: object) -> None:
-        self.steps = list(steps)
+        self.steps: list[Any] = list(steps)
         self.asked: list[str] = []
         self.waited: list[float] = []
         self.outages: list[str] = []

@@ -47,7 +47,8 @@ def allowed(who: Identity, what: Attempted) -> bool:
     if who.role == "robot":
         return _robot(who, what)
     if what.resource == "namespaces":
-        return (who.role == "admin" and who.namespace is None) or (what.verb in READ and who.namespace in (None, what.name))
+        is_of_all = who.role == "admin" and who.namespace is None
+        return is_of_all or (what.verb in READ and who.namespace in (None, what.name))
     if who.namespace is not None and what.namespace != who.namespace:
         return False
     if what.resource == "robots" and what.subresource == "report":
@@ -64,6 +65,13 @@ def robot_may_write(who: Identity, old: Object | None, new: Object) -> bool:
     is_own = meta.get("name") == who.robot_name and meta.get("namespace") == who.namespace
     return is_own and all(before.get(key, _DEFAULTS.get(key)) == after.get(key, _DEFAULTS.get(key))
                           for key in PEOPLE_DECIDE)
+
+
+def may_serve(who: Identity, old: Object | None, new: Object) -> bool:
+    """Whether the caller may let a Robot take jobs of these namespaces: no further than its own key reaches."""
+    before, after = ((one or {}).get("spec") or {} for one in (old, new))
+    wanted = set(after.get("serves") or ()) - set(before.get("serves") or ())
+    return who.namespace is None or wanted <= {who.namespace}
 
 
 def _robot(who: Identity, what: Attempted) -> bool:

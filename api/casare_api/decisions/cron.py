@@ -58,6 +58,7 @@ _NEVER = "never comes: the months it names have no such day"
 _LONGEST_SHIFT = timedelta(hours=25)  # beyond any change of a zone's offset: some islands have left out a day
 
 
+@lru_cache(maxsize=1024)
 def check_cron(text: str) -> str | None:
     """The problem with a cron expression, in words that follow the field's path, or None."""
     if len(text) > LONGEST_CRON:

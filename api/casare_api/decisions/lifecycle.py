@@ -8,7 +8,7 @@ presence is watched. Jobs come in and go out as plain dicts; what comes in is ne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from casare_api.kinds.job import FINAL, JOB, LIVE, TRANSITIONS, JobPhase
@@ -20,7 +20,8 @@ from casare_api.machinery.errors import ApiError
 ASSIGN_TIMEOUT = timedelta(seconds=30)  # a robot that has not said Running by then does not have the job
 TIMEOUT_SLACK = timedelta(seconds=60)  # the agent enforces timeouts; the server steps in this much later
 AGING_INTERVAL = timedelta(minutes=5)  # one step of priority is worth this much waiting
-MAX_ATTEMPTS_KEPT = 20
+MAX_ATTEMPTS_KEPT = 20  # with all they say; those before them are only counted
+END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _PER_ATTEMPT = (
     "robotName", "robotUID", "assignedTime", "startedTime", "progress", "exitCode", "outputs", "cancelTime"
 )
@@ -54,7 +55,7 @@ def rank(job: Object, aging: timedelta = AGING_INTERVAL) -> datetime:
     """
     queued = times.from_text(dig(job, "status", "queuedTime"))
     step = aging if aging > timedelta(0) else timedelta(days=3650)
-    return queued + int(dig(job, "spec", "priority") or 0) * step
+    return _later(queued, int(dig(job, "spec", "priority") or 0) * step)
 
 
 def assign(job: Object, robot_name: str, robot_uid: str, now: datetime) -> Object:
@@ -86,11 +87,14 @@ def report(job: Object, robot_uid: str, said: Mapping[str, Any], now: datetime) 
     return _finished(job, said, now)
 
 
-def lose(job: Object, reason: str, message: str, now: datetime, outcome: str = "Lost") -> Object:
+def lose(
+    job: Object, reason: str, message: str, now: datetime, outcome: str = "Lost", *, may_return: bool = False
+) -> Object:
     """The job after its robot lost the current attempt: requeued, failed or left waiting, as its retry policy says.
 
     A drained attempt does not count against the limit: the robot gave it back on purpose. An attempt that had not
-    started yet always goes back to the queue: nothing can have happened twice.
+    started yet always goes back to the queue: nothing can have happened twice. `may_return` says that the robot is
+    only silent: a job that waits for its robot (`Wait`) fails when the robot itself gave up or is gone for good.
     """
     if phase(job) not in LIVE:
         return job
@@ -100,10 +104,9 @@ def lose(job: Object, reason: str, message: str, now: datetime, outcome: str = "
     if phase(job) is JobPhase.ASSIGNED or outcome == "Drained":
         return _requeue(job, reason, message, now, outcome)
     on_lost = policy.get("onRobotLost", "Requeue")
-    if on_lost == "Wait":
+    if on_lost == "Wait" and may_return:
         return job
-    lost_before = sum(1 for one in dig(job, "status", "attempts") or [] if one.get("phase") == "Lost")
-    if on_lost == "Fail" or lost_before >= int(policy.get("robotLostLimit", 3)):
+    if on_lost != "Requeue" or _count(job, "Lost") >= int(policy.get("robotLostLimit", 3)):
         return _end(job, JobPhase.FAILED, reason, message or "its robot was lost", now, outcome)
     return _requeue(job, reason, message, now, outcome)
 
@@ -124,15 +127,16 @@ def due(job: Object) -> datetime | None:
     moments: list[datetime] = []
     if current is JobPhase.QUEUED:
         moments += [times.from_text(status["heldUntil"])] if status.get("heldUntil") else []
-        moments += [_start_deadline(job)] if spec.get("startDeadline") else []
+        deadline = _start_deadline(job)
+        moments += [deadline] if deadline is not None else []
     elif current is JobPhase.ASSIGNED:
-        moments.append(times.from_text(status["assignedTime"]) + ASSIGN_TIMEOUT)
+        moments.append(_later(times.from_text(status["assignedTime"]), ASSIGN_TIMEOUT))
     elif current is JobPhase.RUNNING and spec.get("timeout"):
-        moments.append(times.from_text(status["startedTime"]) + parse_duration(spec["timeout"]) + _grace(job))
+        moments.append(_later(times.from_text(status["startedTime"]), parse_duration(spec["timeout"]) + _grace(job)))
     elif current in FINAL and spec.get("ttlAfterFinished"):
-        moments.append(times.from_text(status["finishedTime"]) + parse_duration(spec["ttlAfterFinished"]))
+        moments.append(_later(times.from_text(status["finishedTime"]), parse_duration(spec["ttlAfterFinished"])))
     if current in LIVE and status.get("cancelTime"):
-        moments.append(times.from_text(status["cancelTime"]) + _grace(job))
+        moments.append(_later(times.from_text(status["cancelTime"]), _grace(job)))
     return min(moments, default=None)
 
 
@@ -150,7 +154,8 @@ def on_due(job: Object, now: datetime) -> Object | None:
         return _requeue(job, "NotAcknowledged", "the robot did not start it in time", now, "Lost")
     if current is JobPhase.RUNNING:
         return _end(job, JobPhase.FAILED, "Timeout", f"timed out after {job['spec']['timeout']}", now, "Failed")
-    if job["spec"].get("startDeadline") and _start_deadline(job) <= now:
+    deadline = _start_deadline(job)
+    if deadline is not None and deadline <= now:
         waited = format_duration(parse_duration(job["spec"]["startDeadline"]))
         return _end(job, JobPhase.EXPIRED, "StartDeadline", f"no robot could start it within {waited}", now, None)
     return _without(job, "heldUntil")
@@ -160,8 +165,9 @@ def backoff(policy: Mapping[str, Any], failures: int) -> timedelta:
     """How long a job waits after its `failures`-th failure: initial x factor^(failures-1), at most max."""
     rule = policy.get("backoff") or {}
     initial, most = parse_duration(rule.get("initial", "10s")), parse_duration(rule.get("max", "5m"))
-    factor = float(rule.get("factor", 2)) ** min(failures - 1, 50)
-    return min(most, initial * factor if initial * min(factor, 1e6) < most else most)
+    factor = float(rule.get("factor", 2)) ** min(failures - 1, 50)  # at most 1e100, which no timedelta holds
+    seconds = initial.total_seconds() * factor
+    return timedelta(seconds=seconds) if seconds < most.total_seconds() else most
 
 
 # -- the steps -------------------------------------------------------------------------------------------------
@@ -188,7 +194,7 @@ def _check_fence(job: Object, robot_uid: str, said: Mapping[str, Any]) -> None:
 def _running(job: Object, said: Mapping[str, Any], now: datetime) -> Object:
     changes: dict[str, Any] = {}
     if phase(job) is JobPhase.ASSIGNED:
-        changes["startedTime"] = said.get("startedTime") or _text(now)
+        changes["startedTime"] = _started(job, said, now)
     if said.get("progress") and said["progress"] != dig(job, "status", "progress"):
         changes["progress"] = said["progress"]
     if not changes:
@@ -199,12 +205,11 @@ def _running(job: Object, said: Mapping[str, Any], now: datetime) -> Object:
 def _finished(job: Object, said: Mapping[str, Any], now: datetime) -> Object:
     final = _FINAL_OUTCOMES[str(said["phase"])]
     facts = {key: said[key] for key in ("exitCode", "outputs", "progress") if said.get(key) is not None}
-    started = dig(job, "status", "startedTime") or said.get("startedTime") or _text(now)
-    job = _with(job, startedTime=started, **facts)
+    job = _with(job, startedTime=dig(job, "status", "startedTime") or _started(job, said, now), **facts)
     message, reason = str(said.get("message") or ""), str(said.get("reason") or final.value)
     if final is JobPhase.FAILED and not dig(job, "spec", "cancel"):
         policy = dig(job, "spec", "retry") or {}
-        failures = 1 + sum(1 for one in dig(job, "status", "attempts") or [] if one.get("phase") == "Failed")
+        failures = 1 + _count(job, "Failed")
         if failures <= int(policy.get("limit", 0)):
             again = _requeue(job, reason, message, now, "Failed")
             return _with(again, heldUntil=_text(now + backoff(policy, failures)))
@@ -241,7 +246,25 @@ def _record_attempt(job: Object, reason: str, message: str, now: datetime, outco
     past |= {"message": message} if message else {}
     past |= {key: status[key] for key in ("robotName", "robotUID", "startedTime", "exitCode") if key in status}
     attempts = [*(status.get("attempts") or []), {**past, "finishedTime": _text(now)}]
-    return _with(job, attempts=attempts[-MAX_ATTEMPTS_KEPT:])
+    forgotten = dict(status.get("earlierAttempts") or {})
+    for one in attempts[:-MAX_ATTEMPTS_KEPT]:
+        forgotten[one["phase"]] = forgotten.get(one["phase"], 0) + 1
+    more = {"earlierAttempts": forgotten} if forgotten else {}
+    return _with(job, attempts=attempts[-MAX_ATTEMPTS_KEPT:], **more)
+
+
+def _count(job: Object, outcome: str) -> int:
+    """How many attempts ended so, those that are no longer listed too."""
+    listed = sum(1 for one in dig(job, "status", "attempts") or [] if one.get("phase") == outcome)
+    return listed + int(dig(job, "status", "earlierAttempts", outcome) or 0)
+
+
+def _started(job: Object, said: Mapping[str, Any], now: datetime) -> str:
+    """When the attempt started: as its robot says, but within what the database's clock knows; robots' clocks err."""
+    if not said.get("startedTime"):
+        return _text(now)
+    earliest = times.from_text(job["status"]["assignedTime"])
+    return _text(max(min(times.from_text(said["startedTime"]), now), earliest))
 
 
 def _move(job: Object, to: JobPhase, **changes: Any) -> Object:
@@ -260,12 +283,20 @@ def _without(job: Object, *keys: str) -> Object:
     return {**job, "status": {key: value for key, value in job["status"].items() if key not in keys}}
 
 
-def _start_deadline(job: Object) -> datetime:
-    begin = times.from_text(job["status"]["queuedTime"])
-    not_before = job["spec"].get("notBefore")
-    if not_before:
-        begin = max(begin, times.from_text(not_before))
-    return begin + parse_duration(job["spec"]["startDeadline"])
+def _start_deadline(job: Object) -> datetime | None:
+    """When a job must have started; None where nothing was said of it, or it did start once."""
+    spec, status = job.get("spec") or {}, job["status"]
+    if not spec.get("startDeadline") or any(one.get("startedTime") for one in status.get("attempts") or []):
+        return None
+    begin = times.from_text(status["queuedTime"])
+    if spec.get("notBefore"):
+        begin = max(begin, times.from_text(spec["notBefore"]))
+    return _later(begin, parse_duration(spec["startDeadline"]))
+
+
+def _later(moment: datetime, span: timedelta) -> datetime:
+    """The sum, or the last moment there is: what lies beyond it comes to nobody."""
+    return moment + span if span < END_OF_TIME - moment else END_OF_TIME
 
 
 def _grace(job: Object) -> timedelta:

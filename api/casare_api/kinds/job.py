@@ -119,6 +119,7 @@ class JobStatus(OpenModel):
     outputs: dict[str, Any] | None = None
     progress: dict[str, Any] | None = None
     attempts: list[AttemptStatus] | None = None
+    earlier_attempts: dict[str, int] | None = Field(None, description="How many more there were, by how they ended.")
     conditions: list[dict[str, Any]] | None = None
 
     @model_validator(mode="after")
@@ -135,7 +136,7 @@ _NEEDED: dict[JobPhase, tuple[str, ...]] = {
     JobPhase.QUEUED: ("queued_time",),
     JobPhase.ASSIGNED: ("queued_time", "assigned_time", "robot_uid"),
     JobPhase.RUNNING: ("queued_time", "started_time", "robot_uid"),
-    **{phase: ("queued_time", "finished_time") for phase in FINAL},
+    **dict.fromkeys(FINAL, ("queued_time", "finished_time")),
 }
 
 

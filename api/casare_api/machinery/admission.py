@@ -115,7 +115,7 @@ def check_metadata(kind: Kind, meta: Mapping[str, Any]) -> list[Cause]:
     causes: list[Cause] = []
     for field, check in checks:
         text = meta.get(field)
-        problem = check(text) if text is not None else None
+        problem = check(text) if text else None
         if problem:
             causes.append(_invalid(f"metadata.{field}", text, problem))
     for text in meta.get("finalizers") or ():
@@ -133,9 +133,8 @@ def check_metadata(kind: Kind, meta: Mapping[str, Any]) -> list[Cause]:
             causes.append(_invalid("metadata.annotations", key, problem))
     size = sum(len(key) + len(value.encode()) for key, value in annotations.items())
     if size > MAX_ANNOTATIONS:
-        causes.append(
-            Cause("metadata.annotations", "FieldValueTooLong", f"Too long: may not be more than {MAX_ANNOTATIONS} bytes")
-        )
+        too_long = f"Too long: {size} bytes, may not be more than {MAX_ANNOTATIONS}"
+        causes.append(Cause("metadata.annotations", "FieldValueTooLong", too_long))
     return causes
 
 
@@ -144,7 +143,7 @@ def check_metadata(kind: Kind, meta: Mapping[str, Any]) -> list[Cause]:
 
 def _check_prefix(prefix: str) -> str | None:
     """The problem with a generateName: what is generated from it must be a name."""
-    return names.check_name(names.generate(prefix)) if prefix else None
+    return names.check_name(names.generate(prefix))
 
 
 def _invalid_object(kind: Kind, obj: Any, causes: Sequence[Cause]) -> ApiError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil
 
 LONGEST = timedelta(days=36500)
@@ -27,6 +28,7 @@ _BINARY = {f"{letter}i": 1024**power for power, letter in enumerate("KMGTPE", 1)
 _FACTORS = _BINARY | {letter: 1000**power for power, letter in enumerate("kMGTPE", 1)}
 
 
+@lru_cache(maxsize=4096)
 def parse_duration(text: str) -> timedelta:
     """``1h30m`` as a timedelta. ValueError in words for anything else."""
     if text == "0":

@@ -12,6 +12,7 @@ import random
 import re
 import secrets
 import unicodedata
+from functools import lru_cache
 
 LONGEST_NAME = 253
 LONGEST_LABEL = 63
@@ -53,6 +54,7 @@ def check_dns_label(text: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def check_label_key(text: str) -> str | None:
     """The problem with the key of a label, an annotation or a taint: ``site`` or ``example.com/site``, or None."""
     prefix, slash, name = text.rpartition("/")
@@ -70,6 +72,7 @@ def check_label_key(text: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def check_label_value(text: str) -> str | None:
     """The problem with the value of a label (may be empty, at most 63 characters), or None."""
     if len(text) > LONGEST_LABEL:

@@ -1,7 +1,8 @@
 """In which order does the system come up, and when is it ready?
 
-The dashboard takes longest to load and needs nobody: it is started first. Then the database, its schema, apiserver
-and controller, the robots' keys, the robots, the manifests. Ready means that a job can be submitted and will run.
+The dashboard takes longest to load and needs nobody: it is started first. Then the database; apiserver and controller
+load while the migrations run and wait for them; then the robots' keys, the robots, the manifests. Ready means that a
+job can be submitted and will run.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ class System:
         key = credentials.admin_key(self._data)
         dashboard = self._launch(self._parts.dashboard()) if self._settings.dashboard else None
         url = self._database()
+        servers = [self._launch(self._parts.apiserver(url)), self._launch(self._parts.controller(url))]
         self._migrate(url)
-        self._server(url)
+        self._servers_ready(servers)
         with self._client(key) as client:
             agents = self._robots(client)
             applied = self._apply(client)
@@ -103,16 +105,13 @@ class System:
                 raise Failure(_without_prefix(migrations.last_words()) or f"migrations failed; see {migrations.log}")
             ended("done")
 
-    def _server(self, url: str) -> None:
-        apiserver, controller = self._parts.apiserver(url), self._parts.controller(url)
+    def _servers_ready(self, servers: list[Process]) -> None:
         with self._narrator.step("apiserver"):
-            self._launch(apiserver)
-            self._launch(controller)
             import casare_cli.up.fleet  # noqa: F401  while the servers load their own
 
             ready = f"{self._settings.api}/readyz"
-            if not self._supervisor.until(lambda: probes.answers(ready), SERVER_TIMEOUT, [apiserver, controller]):
-                raise Failure(f"the apiserver is not ready after {SERVER_TIMEOUT:.0f} s; see {apiserver.log}")
+            if not self._supervisor.until(lambda: probes.answers(ready), SERVER_TIMEOUT, servers):
+                raise Failure(f"the apiserver is not ready after {SERVER_TIMEOUT:.0f} s; see {servers[0].log}")
         if self._settings.tls:
             self._data.ca.write_bytes((self._data.pki / "ca.crt").read_bytes())
 

@@ -113,7 +113,8 @@ def lost(job: Object, silent_since: datetime | None, robot_is_gone: bool, now: d
     patience = parse_duration(dig(job, "spec", "lostAfter") or "2m")
     if silent_since is None or now - silent_since < patience:
         return job
-    return lifecycle.lose(job, "RobotOffline", f"robot {name} was silent for {format_duration(patience)}", now)
+    why = f"robot {name} was silent for {format_duration(patience)}"
+    return lifecycle.lose(job, "RobotOffline", why, now, may_return=True)
 
 
 def _stage(batch: Batch, jobs: list[Object], move: Callable[[Object, datetime], Object]) -> list[Object]:
