@@ -14,6 +14,9 @@ import orjson
 
 from casare_api.decisions.access import PEOPLE_DECIDE, may_serve, robot_may_write
 from casare_api.kinds import Kind, Object, dig
+from casare_api.kinds.job import JOB
+from casare_api.kinds.robot import ROBOT
+from casare_api.kinds.workflow import WORKFLOW
 from casare_api.machinery import admission as rules
 from casare_api.machinery import names, patches
 from casare_api.machinery.errors import ApiError, Cause
@@ -128,6 +131,8 @@ class Resources:
         _check_place(target, obj)
         obj, request.warnings = rules.admit(kind, _without_status(kind, obj), mode)
         await self._check_beside(kind, obj)
+        if kind is JOB:
+            await self._check_declared(obj)
         _check_reach(request, kind, None, obj)
         meta = obj["metadata"]
         generated = meta.get("generateName") if not meta.get("name") else None
@@ -147,20 +152,20 @@ class Resources:
         await request.object(201, made)
 
     async def _check_beside(self, kind: Kind, obj: Object) -> None:
-        """What must lie beside the rows: a workflow's files; and a declared job must not have run already."""
-        if kind.kind == "Workflow":
+        """What must lie beside the rows: the files that a workflow names, be it one of its own or a job's."""
+        if kind is WORKFLOW:
             await beside.check_files(self.store.pool, obj)
-        inline = dig(obj, "spec", "workflow") if kind.kind == "Job" else None
-        if inline:
-            await beside.check_files(self.store.pool, {"metadata": {"name": "", **obj["metadata"]}, "spec": inline})
-        declared = dig(obj, "metadata", "annotations", admission.DECLARED) if kind.kind == "Job" else None
+        elif kind is JOB and obj["spec"].get("workflow"):
+            meta = {"name": "", **obj["metadata"]}
+            await beside.check_files(self.store.pool, {"metadata": meta, "spec": obj["spec"]["workflow"]})
+
+    async def _check_declared(self, obj: Object) -> None:
+        """A declared job must not have run already. Raises ApiError 409."""
         meta = obj["metadata"]
-        named = meta["namespace"], meta.get("name") or ""
-        if (
-            declared
-            and await beside.was_declared(self.store.pool, *named, declared)
-            and await reads.get(self.store.pool, kind, *named) is None
-        ):
+        named, content = (meta["namespace"], meta.get("name") or ""), dig(meta, "annotations", admission.DECLARED)
+        if not content or not await beside.was_declared(self.store.pool, *named, content):
+            return
+        if await reads.get(self.store.pool, JOB, *named) is None:
             why = "was declared with this content before and has run; give it another name to run it again"
             raise ApiError(409, "AlreadyDeclared", f'job "{named[1]}" {why}')
 
@@ -176,7 +181,8 @@ class Resources:
                       "Invalid value: 0: must be specified for an update")])
         if target.subresource is None:
             obj, request.warnings = rules.admit(target.kind, _without_status(target.kind, obj), mode)
-            await self._check_beside(target.kind, obj)
+            if target.kind is WORKFLOW:
+                await self._check_beside(target.kind, obj)
 
         def change(current: Object, context: Context) -> Object:
             if target.subresource is None:
@@ -205,7 +211,7 @@ class Resources:
             _check_reach(request, target.kind, current, new)
             return new
 
-        if target.kind.kind == "Workflow" and target.subresource is None:
+        if target.kind is WORKFLOW and target.subresource is None:
             await self._check_patched_files(target, change)
         await self._change(request, target, change)
 
@@ -314,7 +320,7 @@ def _with_status(current: Object, said: Object) -> Object:
 def _check_reach(request: Request, kind: Kind, old: Object | None, new: Object) -> None:
     """A robot's key writes its own Robot and not what people decide about it; nobody's robots reach beyond his key."""
     who = request.identity
-    if kind.kind == "Robot" and not may_serve(who, old, new):
+    if kind is ROBOT and not may_serve(who, old, new):
         raise ApiError(403, "Forbidden", f'the key "{who.name}" reaches the namespace "{who.namespace}" alone: '
                                          "spec.serves can name no other")
     if who.role == "robot" and not robot_may_write(who, old, new):

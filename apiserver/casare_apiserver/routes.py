@@ -89,9 +89,9 @@ class Router:
             await self._serve(path, scope, receive, sent)
         except ApiError as error:
             await sent.refuse(error)
-        except psycopg.DataError as error:  # a name or a selector that no stored text can be
+        except psycopg.DataError:  # a name or a selector that no stored text can be
             why = "a name or a selector holds characters that no stored text has (such as NUL)"
-            await sent.refuse(ApiError.bad_request(f"{why}: {type(error).__name__}"))
+            await sent.refuse(ApiError.bad_request(why))
         except (psycopg.OperationalError, psycopg_pool.PoolTimeout) as error:
             log.warning("the database can't be used", why=str(error).split("\n")[0])
             await sent.refuse(ApiError.unavailable("the database can't be reached: try again in a moment"))

@@ -245,10 +245,10 @@ def apply(batch: Batch, operation: Operation, known: dict[Key, Object]) -> Objec
         new = objects.born(operation.kind, new, batch.now) if old is None else objects.changed(operation.kind, old, new)
         if new == old and json_equal(new, old):  # to Python, true is 1
             return old
-        if old is not None and objects.is_gone(new):
-            new = None
     if operation.dry_run:
-        return new
+        return new if new is not None else old
+    if old is not None and new is not None and objects.is_gone(new):
+        new = None
     state = batch.stage(operation.kind, old, new)
     batch.statements.extend(statements)
     if state is None:
