@@ -92,9 +92,7 @@ def _puts(connection: Connection, robots: list[dict[str, Any]], count: int, *, n
 
 def _judge(watchers: int, sent: list[int], heard: dict[str, Any], growth: tuple[int, int]) -> Latency:
     arrivals: list[list[int]] = heard["arrivals"]
-    by_event = [
-        [(seen[event] - at) / 1e6 for seen in arrivals if seen[event]] for event, at in enumerate(sent)
-    ]
+    by_event = [[(seen[event] - at) / 1e6 for seen in arrivals if seen[event]] for event, at in enumerate(sent)]
     came = [taken for taken in by_event if taken]
     return Latency(
         watchers, [median(taken) for taken in came], [max(taken) for taken in came],

@@ -73,8 +73,10 @@ def show_writes(by_way: dict[str, dict[int, list[Round]]], probes: list[float]) 
     alone, together = by_way["one by one"], by_way["group commit"]
     rows = [(clients, *over_rounds(alone[clients]), *over_rounds(together[clients])) for clients in writes.CLIENTS]
     report.table(("clients", "one by one/s", "p50 ms", "p99 ms", "group commit/s", "p50 ms", "p99 ms"), rows)
-    print(f"  fsync probe beside them (8 kB appended): median {median(probes):.2f} ms, "
-          f"{min(probes):.2f} to {max(probes):.2f} ms")
+    print(
+        f"  fsync probe beside them (8 kB appended): median {median(probes):.2f} ms, "
+        f"{min(probes):.2f} to {max(probes):.2f} ms"
+    )
 
 
 def show_latencies(found: Place) -> list[Latency]:

@@ -130,13 +130,25 @@ class Server:
     def start_agent(self, name: str, **env: str) -> subprocess.Popen[bytes]:
         """A robot of this name with a key of its own and its agent."""
         with self.client() as client, contextlib.suppress(ApiError):
-            client.create({"apiVersion": "fleet.casare.net/v1", "kind": "ApiKey", "metadata": {"name": name},
-                           "spec": {"role": "robot", "robotName": name}})
+            client.create(
+                {
+                    "apiVersion": "fleet.casare.net/v1",
+                    "kind": "ApiKey",
+                    "metadata": {"name": name},
+                    "spec": {"role": "robot", "robotName": name},
+                }
+            )
             (self.directory / f"{name}.key").write_text(client.issue_key(name))
         key = (self.directory / f"{name}.key").read_text()
         return self.run(
-            name, "-m", "casare_agent", CASARE_ORCHESTRATOR_URL=self.url, CASARE_ORCHESTRATOR_API_KEY=key,
-            CASARE_ROBOT_ID=name, CASARE_AGENT_DIR=str(self.directory / name), **env,
+            name,
+            "-m",
+            "casare_agent",
+            CASARE_ORCHESTRATOR_URL=self.url,
+            CASARE_ORCHESTRATOR_API_KEY=key,
+            CASARE_ROBOT_ID=name,
+            CASARE_AGENT_DIR=str(self.directory / name),
+            **env,
         )
 
     def log(self, name: str) -> str:

@@ -10,32 +10,32 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from casare_apiserver.wire import ABORT
 
-MAX_HEAD = 64 * 1024  # bytes of path and headers
-
-
-class HeadTooLarge(ValueError):
-    """Ends the connection with a 400: there is no request yet that could be answered otherwise."""
+MAX_HEAD = 64 * 1024  # bytes of path and headers, beyond what came in one read
 
 
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
-    _head = 0
+    _head: int | None = 0  # bytes of a head that has not ended yet; None in a body
+
+    def data_received(self, data: bytes) -> None:
+        before = self._head
+        super().data_received(data)
+        if self._head is None or self._head != before or self.transport.is_closing():
+            return  # a head ended or began: what came in this read is bounded by itself
+        self._head += len(data)
+        if self._head > MAX_HEAD:
+            self.send_400_response("The path and headers of the request are too long.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head = 0
+        self._head = 1
         self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[dict-item]  # a function is no JSON
 
-    def on_url(self, url: bytes) -> None:
-        self._grow(len(url))
-        super().on_url(url)
+    def on_headers_complete(self) -> None:
+        self._head = None
+        super().on_headers_complete()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._grow(len(name) + len(value))
-        super().on_header(name, value)
-
-    def _grow(self, size: int) -> None:
-        self._head += size
-        if self._head > MAX_HEAD:
-            raise HeadTooLarge(f"the path and headers of a request must not be longer than {MAX_HEAD} bytes")
+    def on_message_complete(self) -> None:
+        self._head = 0
+        super().on_message_complete()

@@ -205,9 +205,10 @@ class Resources:
             _check_place(target, patched)
             rules.check_type(target.kind, patched)
             _check_name(target, patched)
-            is_main = target.subresource is None
-            whole = _without_status(target.kind, patched) if is_main else _with_status(current, patched)
-            new, request.warnings = rules.admit(target.kind, whole, mode)
+            if target.subresource == "status":
+                new, request.warnings = rules.admit_status(target.kind, _with_status(current, patched), mode)
+                return new
+            new, request.warnings = rules.admit(target.kind, _without_status(target.kind, patched), mode)
             _check_reach(request, target.kind, current, new)
             return new
 

@@ -58,7 +58,7 @@ def parse(path: str) -> Path | None:
     group, namespace = _ROOTS[root], None
     if len(parts) > 2 and parts[0] == "namespaces" and (group or parts[2] != "status"):
         namespace, parts = parts[1], parts[2:]
-    if not all(parts) or len(parts) > 4:
+    if not all(parts) or namespace == "" or len(parts) > 4:
         return None
     plural, name, subresource, rest = (*parts, None, None, None)[:4]
     assert plural is not None
@@ -107,6 +107,8 @@ class Router:
         if not self.is_ready():
             raise ApiError.unavailable("the server is starting: try again in a moment")
         identity = await self.keys.identify(scope)
+        if not scope["path"].isprintable():
+            raise ApiError.bad_request("the path holds characters that no name has")
         request = Request(scope["method"], scope["path"], scope, receive, send, wire.parse_query(scope), identity,
                           lambda: self.keys.holds(identity), self.stall_seconds)
         if path.plural == "blobs":

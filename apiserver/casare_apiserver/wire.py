@@ -131,7 +131,8 @@ async def refuse(send: Send, error: ApiError) -> None:
     extra = [(b"retry-after", str(after).encode())] if after else []
     if error.status == 401:
         extra.append((b"www-authenticate", b"Bearer"))
-    await reply(send, error.status, orjson.dumps(error.body()) + b"\n", extra=extra)
+    body = {**error.body(), "message": _printable(error.message)}
+    await reply(send, error.status, orjson.dumps(body) + b"\n", extra=extra)
 
 
 def too_large(limit: int) -> ApiError:
@@ -154,6 +155,10 @@ def _warned(warnings: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
         yield b"warning", f'299 - "{_quoted(shown)}"'.encode()
 
 
+def _printable(text: str) -> str:
+    """The text on one line: what would move a terminal's cursor is written out."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def _quoted(text: str) -> str:
-    printable = "".join(char if " " <= char <= "~" else ascii(char)[1:-1] for char in text)
-    return printable.replace("\\", "\\\\").replace('"', '\\"')
+    return _printable(ascii(text)[1:-1]).replace("\\", "\\\\").replace('"', '\\"')

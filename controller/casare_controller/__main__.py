@@ -49,7 +49,10 @@ async def _run(url: str) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     memory.settle()
     duties: list[Duty] = [
-        Placement(store, events), Presence(store, events), Timers(store, events), Schedules(store, events),
+        Placement(store, events),
+        Presence(store, events),
+        Timers(store, events),
+        Schedules(store, events),
         Garbage(store),
     ]
     try:

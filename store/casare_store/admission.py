@@ -25,8 +25,16 @@ from casare_store.batch import Key
 from casare_store.writer import Context, Mutate, Operation
 
 DECLARED = "fleet.casare.net/declared"  # annotation: the hash of a declared job's content
-_POLICY = ("priority", "requirements", "concurrency", "timeout", "gracePeriod", "retry", "lostAfter",
-           "ttlAfterFinished")
+_POLICY = (
+    "priority",
+    "requirements",
+    "concurrency",
+    "timeout",
+    "gracePeriod",
+    "retry",
+    "lostAfter",
+    "ttlAfterFinished",
+)
 _DECIDED = {"Workflow": ("revision",), "ApiKey": ("phase", "hint")}  # status that follows from the spec alone
 _NARROWED = ("capabilities", "tags", "robotSelector", "tolerations", "prefer")
 
@@ -47,8 +55,14 @@ def create(kind: Kind, obj: Object, dry_run: bool = False) -> Operation:
 
 
 def update(
-    kind: Kind, namespace: str, name: str, change: Callable[[Object, Context], Object], *, status: bool = False,
-    extra_reads: tuple[Key, ...] = (), dry_run: bool = False,
+    kind: Kind,
+    namespace: str,
+    name: str,
+    change: Callable[[Object, Context], Object],
+    *,
+    status: bool = False,
+    extra_reads: tuple[Key, ...] = (),
+    dry_run: bool = False,
 ) -> Operation:
     """Changes an existing object: `change(current, context)` gives the admitted new one.
 
@@ -135,11 +149,15 @@ def _job(old: Object | None, new: Object, context: Context) -> Object:
 def _changed_job(old: Object, new: Object, context: Context) -> Object:
     """A submitted job may change in three fields; taking `cancel` back is too late."""
     before, after = old["spec"], new["spec"]
-    fixed = sorted(key for key in before.keys() | after.keys() if key not in MUTABLE and before.get(key) != after.get(key))
+    fixed = sorted(
+        key for key in before.keys() | after.keys() if key not in MUTABLE and before.get(key) != after.get(key)
+    )
     if fixed:
         allowed = ", ".join(sorted(MUTABLE))
-        causes = [Cause(f"spec.{key}", "FieldValueForbidden", f"Forbidden: a submitted job can change only in {allowed}")
-                  for key in fixed]
+        causes = [
+            Cause(f"spec.{key}", "FieldValueForbidden", f"Forbidden: a submitted job can change only in {allowed}")
+            for key in fixed
+        ]
         raise ApiError.invalid(KINDS["Job"], new["metadata"]["name"], causes)
     if before.get("cancel") and not after.get("cancel"):
         raise _invalid("Job", new, "spec.cancel", "Forbidden: a job that was asked to cancel can't be taken back")
@@ -156,8 +174,12 @@ def _resolved(job: Object, context: Context) -> Object:
     else:
         workflow = context.reads.get(("Workflow", namespace, ref["name"]))
         if workflow is None:
-            raise _invalid("Job", job, "spec.workflowRef.name",
-                           f'Not found: there is no workflow "{ref["name"]}" in namespace {namespace}')
+            raise _invalid(
+                "Job",
+                job,
+                "spec.workflowRef.name",
+                f'Not found: there is no workflow "{ref["name"]}" in namespace {namespace}',
+            )
         content = workflow["spec"]
         spec = {**spec, "workflowRef": {"name": ref["name"], "revision": dig(workflow, "status", "revision")}}
     _check_parameters(job, content.get("parameters"), spec.get("parameters"))
@@ -176,8 +198,11 @@ def _check_parameters(job: Object, schema: Object | None, parameters: Object | N
         why = f"Invalid value: the workflow's JSON Schema can't be used: {type(error).__name__}"
         raise _invalid("Job", job, "spec.parameters", why) from error
     causes = [
-        Cause(".".join(["spec.parameters", *map(str, problem.absolute_path)]), "FieldValueInvalid",
-              f"Invalid value: {problem.message[:300]}")
+        Cause(
+            ".".join(["spec.parameters", *map(str, problem.absolute_path)]),
+            "FieldValueInvalid",
+            f"Invalid value: {problem.message[:300]}",
+        )
         for problem in problems
     ]
     if causes:
@@ -197,7 +222,10 @@ def _narrowed(workflow: Object, job: Object) -> Object:
     """Requirements of both: lists add up, single words of the job win."""
     merged = {**workflow, **job}
     for key in _NARROWED:
-        both = [*(workflow.get(key) or []), *(item for item in job.get(key) or [] if item not in (workflow.get(key) or []))]
+        both = [
+            *(workflow.get(key) or []),
+            *(item for item in job.get(key) or [] if item not in (workflow.get(key) or [])),
+        ]
         if both:
             merged[key] = both
     return merged
@@ -321,7 +349,9 @@ def _check_finalizers(kind: Kind, current: Object, new: Object) -> None:
     if added:
         listed = ", ".join(f'"{item}"' for item in sorted(added))
         raise _invalid(
-            kind.kind, new, "metadata.finalizers",
+            kind.kind,
+            new,
+            "metadata.finalizers",
             "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers "
             f"[]string{{{listed}}}",
         )

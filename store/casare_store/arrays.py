@@ -101,7 +101,11 @@ class _TimesDumper(_ArrayDumper):
 
 _TYPES: dict[str, type[list[Any]]] = {"int8": Int8s, "int4": Int4s, "bool": Bools, "timestamptz": Times}
 _DUMPERS: tuple[tuple[type[list[Any]], type[_ArrayDumper]], ...] = (
-    (Texts, _TextsDumper), (Int8s, _Int8sDumper), (Int4s, _Int4sDumper), (Bools, _BoolsDumper), (Times, _TimesDumper),
+    (Texts, _TextsDumper),
+    (Int8s, _Int8sDumper),
+    (Int4s, _Int4sDumper),
+    (Bools, _BoolsDumper),
+    (Times, _TimesDumper),
 )
 for _kind, _dumper in _DUMPERS:
     psycopg.adapters.register_dumper(_kind, _dumper)

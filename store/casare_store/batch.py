@@ -70,12 +70,11 @@ class Batch:
     known: dict[Key, Object] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     statements: list[tuple[str, Sequence[Any]]] = field(default_factory=list)
+    _sent: int = 0  # changes that are on their way already
 
     async def read(self, keys: Iterable[Key]) -> dict[Key, Object]:
         """The current objects at these keys; missing ones are left out."""
-        async with self.connection.pipeline():
-            cursors = await _ask(self.connection, keys)
-        return await _fetch(cursors)
+        return await _fetch(await _ask(self.connection, keys))
 
     async def select(self, query: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of any query, under the lock."""
@@ -96,8 +95,13 @@ class Batch:
         assert state is not None
         rv = self.rv + 1
         numbered = {**state, "metadata": {**state["metadata"], "resourceVersion": str(rv)}}
-        change = Change(kind, old if new is not None else numbered, numbered if new is not None else None, rv,
-                        _encode(kind, numbered))
+        change = Change(
+            kind,
+            old if new is not None else numbered,
+            numbered if new is not None else None,
+            rv,
+            _encode(kind, numbered),
+        )
         self.rv = rv
         self.changes.append(change)
         return change.new
@@ -106,22 +110,29 @@ class Batch:
         """Another statement to run in this transaction, for what lies beside the rows (revisions, tombstones)."""
         self.statements.append((query, args))
 
+    async def send(self) -> None:
+        """Sends what was staged since the last time, without waiting: the server writes while more is decided here."""
+        changes = self.changes[self._sent :]
+        if not changes:
+            return
+        await partitions.ensure(self.connection, changes[0].rv, changes[-1].rv)
+        for query, args in _writes(changes):
+            await self.connection.execute(query, args, prepare=True)
+        self._sent = len(self.changes)
+        self.connection.pgconn.flush()
+
     async def commit(self) -> None:
-        """Writes everything in one round trip. Raises OutcomeUnknown when the connection breaks on the way."""
+        """Writes what is left, numbers and commits. Raises OutcomeUnknown when the connection breaks on the way."""
         connection, is_asked = self.connection, False
-        if self.changes:
-            await partitions.ensure(connection, self.changes[0].rv, self.rv)
         try:
-            async with connection.pipeline():
-                for query, args in self.statements:
-                    await connection.execute(query, args)
-                for query, args in _writes(self.changes):
-                    await connection.execute(query, args, prepare=True)
-                    connection.pgconn.flush()  # the server works on this while the next one is encoded
-                if self.changes:
-                    await connection.execute("UPDATE heads SET rv = %s", (self.rv,), prepare=True)
-                    await connection.execute(f"NOTIFY {CHANNEL}")
-                is_asked = True
+            for query, args in self.statements:
+                await connection.execute(query, args)
+            await self.send()
+            if self.changes:
+                await connection.execute("UPDATE heads SET rv = %s", (self.rv,), prepare=True)
+                await connection.execute(f"NOTIFY {CHANNEL}")
+            is_asked = True
+            async with connection.pipeline():  # leaving it waits for everything that was sent
                 await connection.execute("COMMIT")
         except Exception as error:
             # Only a transaction that is there and failed is known not to have been committed. A backend that is told to
@@ -137,20 +148,20 @@ class Batch:
 async def begin(connection: Connection, keys: Iterable[Key] = ()) -> AsyncIterator[Batch]:
     """Opens a transaction that holds the history lock and reads these objects under it, in one round trip.
 
-    Rolls back unless `commit` was called.
+    All of it is one pipeline, so that statements are sent without waiting for the one before. Rolls back unless
+    `commit` was called.
     """
-    async with connection.pipeline():
-        await connection.execute("BEGIN")
-        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (HISTORY_LOCK,), prepare=True)
-        head = await connection.execute("SELECT rv, clock_timestamp() FROM heads", prepare=True)
-        cursors = await _ask(connection, keys)
-    found = await head.fetchone()
-    if found is None:
-        raise RuntimeError("the table heads is empty: the migrations have not run")
-    batch = Batch(connection, int(found[0]), found[1], await _fetch(cursors))
     try:
-        yield batch
-    finally:
+        async with connection.pipeline():
+            await connection.execute("BEGIN")
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (HISTORY_LOCK,), prepare=True)
+            head = await connection.execute("SELECT rv, clock_timestamp() FROM heads", prepare=True)
+            cursors = await _ask(connection, keys)
+            found = await head.fetchone()
+            if found is None:
+                raise RuntimeError("the table heads is empty: the migrations have not run")
+            yield Batch(connection, int(found[0]), found[1], await _fetch(cursors))
+    finally:  # also of what could not even be begun: a key that Postgres refuses must not leave the connection unusable
         if connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             await connection.execute("ROLLBACK")
 
@@ -255,11 +266,10 @@ def _update(kind: Kind) -> str:
 
 _INSERTS = {name: _insert(kind) for name, kind in KINDS.items()}
 _UPDATES = {name: _update(kind) for name, kind in KINDS.items()}
+_LOG_COLUMNS = "rv, kind, type, namespace, name, uid, object, labels, fields, old_labels, old_fields"
 _LOG = (
-    "INSERT INTO changes (rv, kind, type, namespace, name, uid, object, labels, fields, old_labels, old_fields) "
-    "SELECT n.rv, n.kind, n.type, n.namespace, n.name, n.uid, n.object, n.labels, n.fields, n.old_labels, "
-    "n.old_fields FROM unnest(%b, %b, %b, %b, %b, %b::uuid[], %b, %b, %b, %b, %b) AS n(rv, kind, type, namespace, name, uid, object, "
-    "labels, fields, old_labels, old_fields)"
+    f"INSERT INTO changes ({_LOG_COLUMNS}) SELECT {_LOG_COLUMNS} "
+    f"FROM unnest(%b, %b, %b, %b, %b, %b::uuid[], %b, %b, %b, %b, %b) AS n({_LOG_COLUMNS})"
 )
 
 
@@ -268,7 +278,9 @@ _LOG_TYPES = ("int8", *["text"] * 10)
 
 def _log_arrays(changes: Sequence[Change]) -> tuple[list[Any], ...]:
     rows = [_log_row(change) for change in changes]
-    return tuple(arrays.of_type(type_, column) for type_, column in zip(_LOG_TYPES, zip(*rows, strict=True), strict=True))
+    return tuple(
+        arrays.of_type(type_, column) for type_, column in zip(_LOG_TYPES, zip(*rows, strict=True), strict=True)
+    )
 
 
 def _log_row(change: Change) -> tuple[Any, ...]:
@@ -284,6 +296,15 @@ def _log_row(change: Change) -> tuple[Any, ...]:
             old_labels = columns.dump(before or {})
         old_fields = None if was == fields else columns.dump(was)
     return (
-        change.rv, kind.kind, change.type, namespace, name, uid, encoded.text, encoded.labels,
-        columns.dump(fields), old_labels, old_fields,
+        change.rv,
+        kind.kind,
+        change.type,
+        namespace,
+        name,
+        uid,
+        encoded.text,
+        encoded.labels,
+        columns.dump(fields),
+        old_labels,
+        old_fields,
     )

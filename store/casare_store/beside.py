@@ -59,8 +59,13 @@ async def check_files(pool: Pool, workflow: Object) -> None:
     causes = []
     for field, path, sha256 in named:
         if path and (not sha256 or await has_blob(pool, namespace, sha256) is None):
-            causes.append(Cause(field, "FieldValueInvalid",
-                                f'Invalid value: "{path}": the file was not sent along; `casare apply` does that'))
+            causes.append(
+                Cause(
+                    field,
+                    "FieldValueInvalid",
+                    f'Invalid value: "{path}": the file was not sent along; `casare apply` does that',
+                )
+            )
     if causes:
         raise ApiError.invalid(WORKFLOW, workflow["metadata"]["name"], causes)
 
@@ -99,7 +104,8 @@ async def read_log(pool: Pool, job_uid: str, attempt: int, after: int, limit: in
     async with pool.connection() as connection:
         cursor = await connection.execute(
             "SELECT seq, data FROM job_logs WHERE job_uid = %s AND attempt = %s AND seq > %s ORDER BY seq LIMIT %s",
-            (job_uid, attempt, after, limit), prepare=True,
+            (job_uid, attempt, after, limit),
+            prepare=True,
         )
         rows = await cursor.fetchall()
     return [(int(seq), str(data)) for seq, data in rows]

@@ -107,23 +107,35 @@ INDEX_COLUMNS: dict[str, tuple[IndexColumn, ...]] = {
 # The column that answers a selectable field in a list; metadata.name and metadata.namespace answer for themselves.
 FIELD_COLUMNS: dict[str, dict[str, str]] = {
     "Job": {
-        "status.phase": "phase", "status.robotName": "robot_name", "status.robotUID": "robot_uid::text",
+        "status.phase": "phase",
+        "status.robotName": "robot_name",
+        "status.robotUID": "robot_uid::text",
         "spec.workflowRef.name": "workflow",
     },
     "Robot": {"status.phase": "phase", "spec.environment": "environment"},
     "ApiKey": {"spec.robotName": "robot_name", "spec.role": "role"},
     "Fire": {"spec.scheduleName": "schedule", "status.outcome": "outcome"},
     "Event": {
-        "involvedObject.kind": "involved_kind", "involvedObject.namespace": "involved_namespace",
-        "involvedObject.name": "involved_name", "involvedObject.uid": "involved_uid",
-        "involvedObject.apiVersion": "involved_version", "reason": "reason", "type": "type",
+        "involvedObject.kind": "involved_kind",
+        "involvedObject.namespace": "involved_namespace",
+        "involvedObject.name": "involved_name",
+        "involvedObject.uid": "involved_uid",
+        "involvedObject.apiVersion": "involved_version",
+        "reason": "reason",
+        "type": "type",
     },
     "Namespace": {"status.phase": "phase"},
 }
 
 _COMMON = (
-    ("uid", "uuid"), ("namespace", "text"), ("name", "text"), ("rv", "int8"),
-    ("labels", "text"), ("owners", "text"), ("head", "text"), ("tail", "text"),
+    ("uid", "uuid"),
+    ("namespace", "text"),
+    ("name", "text"),
+    ("rv", "int8"),
+    ("labels", "text"),
+    ("owners", "text"),
+    ("head", "text"),
+    ("tail", "text"),
 )
 
 
@@ -155,10 +167,18 @@ def encode(kind: Kind, obj: Object) -> Encoded:
     owners = meta.get("ownerReferences")
     owners_text = "{" + ",".join([owner["uid"] for owner in owners]) + "}" if owners else None
     common = (
-        meta["uid"], meta.get("namespace") or "", meta["name"], int(meta["resourceVersion"]),
-        labels_text, owners_text, head, tail,
+        meta["uid"],
+        meta.get("namespace") or "",
+        meta["name"],
+        int(meta["resourceVersion"]),
+        labels_text,
+        owners_text,
+        head,
+        tail,
     )
-    return Encoded((*common, *[one.value(obj) for one in INDEX_COLUMNS[kind.kind]]), head + observed + tail, labels_text)
+    return Encoded(
+        (*common, *[one.value(obj) for one in INDEX_COLUMNS[kind.kind]]), head + observed + tail, labels_text
+    )
 
 
 def _split(kind: Kind, obj: Object) -> tuple[bytes, bytes, bytes]:

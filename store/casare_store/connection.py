@@ -42,7 +42,11 @@ def options() -> str:
 async def connect(url: str, name: str) -> AsyncConnection[tuple[object, ...]]:
     """A connection of our own; `name` shows in pg_stat_activity. Raises psycopg.OperationalError."""
     return await AsyncConnection.connect(
-        url, autocommit=True, application_name=f"casare-{name}", options=options(), row_factory=tuple_row,
+        url,
+        autocommit=True,
+        application_name=f"casare-{name}",
+        options=options(),
+        row_factory=tuple_row,
         connect_timeout=5,
     )
 
@@ -55,7 +59,10 @@ def pool(url: str, size: int) -> AsyncConnectionPool[AsyncConnection[tuple[objec
         max_size=size,
         open=False,
         kwargs={
-            "autocommit": True, "application_name": "casare-read", "options": options(), "connect_timeout": 5,
+            "autocommit": True,
+            "application_name": "casare-read",
+            "options": options(),
+            "connect_timeout": 5,
         },
         timeout=5,
         reconnect_timeout=0,

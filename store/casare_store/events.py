@@ -97,12 +97,24 @@ def _operation(group: list[Happened], component: str) -> Operation:
         if current is not None:
             return {**current, **fresh, "count": int(current.get("count") or 0) + len(group)}
         kind = KINDS[last.obj["kind"]]
-        involved = {"kind": kind.kind, "namespace": namespace, "name": meta["name"], "uid": meta["uid"],
-                    "apiVersion": kind.api_version}
+        involved = {
+            "kind": kind.kind,
+            "namespace": namespace,
+            "name": meta["name"],
+            "uid": meta["uid"],
+            "apiVersion": kind.api_version,
+        }
         return {
-            "apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": namespace},
-            "involvedObject": involved, "reason": last.reason, **fresh, "source": {"component": component},
-            "firstTimestamp": now, "count": len(group), "reportingComponent": component,
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": namespace},
+            "involvedObject": involved,
+            "reason": last.reason,
+            **fresh,
+            "source": {"component": component},
+            "firstTimestamp": now,
+            "count": len(group),
+            "reportingComponent": component,
         }
 
     return Operation(EVENT, namespace, name, mutate)

@@ -1,4 +1,4 @@
-"""How does a server process keep its memory? Settled once at start, for a process that runs long and writes in batches."""
+"""How does a server process keep its memory? Settled once at start, for one that runs long and writes in batches."""
 
 from __future__ import annotations
 

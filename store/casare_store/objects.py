@@ -16,8 +16,16 @@ from casare_api.machinery import times
 # The order in which people read metadata; what is not listed here comes behind.
 _META_ORDER = ("name", "generateName", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp")
 _SERVER_OWNED = frozenset(
-    ("uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds",
-     "selfLink", "managedFields")
+    (
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "managedFields",
+    )
 )
 
 

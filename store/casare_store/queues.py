@@ -98,7 +98,8 @@ async def room(batch: Batch, uids: list[str]) -> dict[str, int]:
     rows = await batch.select(
         "SELECT r.uid::text, r.slots - (SELECT count(*) FROM jobs j WHERE j.robot_uid = r.uid "
         "AND j.phase IN ('Assigned', 'Running')) FROM robots r JOIN leases l ON l.robot_uid = r.uid "
-        "WHERE r.uid = ANY(%s::uuid[]) AND l.online", (uids,),
+        "WHERE r.uid = ANY(%s::uuid[]) AND l.online",
+        (uids,),
     )
     return {uid: int(free) for uid, free in rows}
 
@@ -110,11 +111,13 @@ async def save_reasons(connection: Connection, reasons: dict[tuple[str, int], st
     async with connection.transaction():
         await connection.execute(
             "DELETE FROM queue_reasons q WHERE NOT EXISTS (SELECT FROM unnest(%b, %b) AS k(namespace, class) "
-            "WHERE k.namespace = q.namespace AND k.class = q.class)", args[:2],
+            "WHERE k.namespace = q.namespace AND k.class = q.class)",
+            args[:2],
         )
         await connection.execute(
             "INSERT INTO queue_reasons SELECT * FROM unnest(%b, %b, %b) ON CONFLICT (namespace, class) "
-            "DO UPDATE SET reasons = excluded.reasons WHERE queue_reasons.reasons <> excluded.reasons", args,
+            "DO UPDATE SET reasons = excluded.reasons WHERE queue_reasons.reasons <> excluded.reasons",
+            args,
         )
 
 
@@ -143,7 +146,8 @@ async def set_online(batch: Batch, uids: list[str], online: bool) -> list[str]:
     still = "expires_at > clock_timestamp()" if online else "expires_at < clock_timestamp()"
     rows = await batch.select(
         f"UPDATE leases SET online = %s WHERE robot_uid = ANY(%s::uuid[]) AND online <> %s AND {still} "
-        "RETURNING robot_uid::text", (online, uids, online),
+        "RETURNING robot_uid::text",
+        (online, uids, online),
     )
     return [row[0] for row in rows]
 
@@ -186,7 +190,8 @@ async def next_due(connection: Connection) -> float | None:
     """Seconds until the next timer of a job or schedule runs out; None when none is set."""
     cursor = await connection.execute(
         "SELECT extract(epoch FROM least((SELECT min(due) FROM jobs WHERE due IS NOT NULL), "
-        "(SELECT min(due) FROM schedules WHERE due IS NOT NULL)) - clock_timestamp())", prepare=True,
+        "(SELECT min(due) FROM schedules WHERE due IS NOT NULL)) - clock_timestamp())",
+        prepare=True,
     )
     found = await cursor.fetchone()
     return float(found[0]) if found and found[0] is not None else None
@@ -200,7 +205,8 @@ async def orphans(connection: Connection, table: str, all_tables: list[str], lim
     alive = " UNION ALL ".join(f"SELECT FROM {one} o WHERE o.uid = w.uid" for one in all_tables)
     cursor = await connection.execute(
         f"SELECT t.namespace, t.name, t.uid::text FROM {table} t WHERE t.owners IS NOT NULL AND NOT EXISTS ("
-        f"SELECT FROM unnest(t.owners) AS w(uid) WHERE EXISTS ({alive})) LIMIT %s", (limit,),
+        f"SELECT FROM unnest(t.owners) AS w(uid) WHERE EXISTS ({alive})) LIMIT %s",
+        (limit,),
     )
     return [(row[0], row[1], row[2]) for row in await cursor.fetchall()]
 

@@ -45,9 +45,7 @@ class Page:
 
 async def get(pool: Pool, kind: Kind, namespace: str, name: str) -> bytes | None:
     """One object's text, None where there is none."""
-    query = (
-        f"SELECT {rendering.expression(kind)} FROM {rendering.source(kind)} WHERE t.namespace = %s AND t.name = %s"
-    )
+    query = f"SELECT {rendering.expression(kind)} FROM {rendering.source(kind)} WHERE t.namespace = %s AND t.name = %s"
     async with pool.connection() as connection:
         cursor = await connection.execute(query, (namespace, name), prepare=True)
         found = await cursor.fetchone()
@@ -73,9 +71,7 @@ async def read(pool: Pool, query: Query) -> Page:
     return Page(rv, chunks)
 
 
-async def _read_page(
-    connection: AsyncConnection[Any], query: Query, condition: str, args: list[Any], rv: int
-) -> Page:
+async def _read_page(connection: AsyncConnection[Any], query: Query, condition: str, args: list[Any], rv: int) -> Page:
     statement = (
         f"SELECT t.namespace, t.name, {_as_object(query.kind)} FROM {rendering.source(query.kind)} WHERE {condition} "
         f"ORDER BY t.namespace, t.name LIMIT {query.limit + 1}"

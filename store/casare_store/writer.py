@@ -28,6 +28,7 @@ from casare_store.batch import Batch, Key
 from casare_store.connection import connect
 
 MAX_BATCH = 500
+SEND_EVERY = 64  # operations decided before what they change is sent, so that Postgres and this process work at once
 STOP_WITHIN = 5.0  # seconds for the batch under way
 MAX_WAITING = 20_000  # operations; beyond it clients are told to come back
 # Passing troubles of a batch that was rolled back: it is tried again as it is.
@@ -111,8 +112,9 @@ class Writer:
         The future raises ApiError for a refusal. Raises ApiError 429 at once when too much waits.
         """
         if len(self._waiting) >= MAX_WAITING:
-            raise ApiError(429, "TooManyRequests", "too many writes are waiting: try again in a second",
-                           {"retryAfterSeconds": 1})
+            raise ApiError(
+                429, "TooManyRequests", "too many writes are waiting: try again in a second", {"retryAfterSeconds": 1}
+            )
         item = _Item(operation, asyncio.get_running_loop().create_future())
         self._waiting.append(item)
         self._wake.set()
@@ -176,6 +178,8 @@ class Writer:
             for item in items:
                 with _refusals(item):
                     outcomes.append((item, apply(batch, item.operation, batch.known)))
+                if len(outcomes) % SEND_EVERY == 0:
+                    await batch.send()
             if batch.changes:
                 await batch.commit()
         for item, outcome in outcomes:
@@ -201,10 +205,11 @@ class Writer:
             happened = await batches.committed(self.connection, unknown)
         except psycopg.OperationalError as error:
             await self._reconnect(error)
-            return await self._look_up(items, unknown)
+            await self._look_up(items, unknown)
+            return
         if not happened:
             self._put_back(items)
-            return None
+            return
         async with batches.begin(self.connection, [item.operation.key for item in items]) as batch:
             known = batch.known
         for item in items:

@@ -23,8 +23,12 @@ JOB, WORKFLOW = KINDS["Job"], KINDS["Workflow"]
 
 
 def job(name: str, **spec: Any) -> Object:
-    return {"apiVersion": "fleet.casare.net/v1", "kind": "Job", "metadata": {"name": name, "namespace": "default"},
-            "spec": {"workflow": {"runner": "command", "args": ["true"]}, **spec}}
+    return {
+        "apiVersion": "fleet.casare.net/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"workflow": {"runner": "command", "args": ["true"]}, **spec},
+    }
 
 
 async def enrol(store: Store, *robots: Object) -> None:
@@ -67,7 +71,9 @@ def test_the_urgent_come_first_and_within_a_priority_the_first(with_store: Any) 
         await enrol(store, robot("r", maxConcurrentJobs=2))
         await Placement(store, Recorder(store.writer, "test")).run_once()
         assert {one["metadata"]["name"] for one in await jobs(store) if one["status"]["phase"] == "Assigned"} == {
-            "first", "late"}
+            "first",
+            "late",
+        }
 
     with_store(body)
 

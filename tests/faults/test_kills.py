@@ -77,12 +77,28 @@ def phases(client: Client) -> Counter[str]:
 
 
 def submit(client: Client) -> None:
-    client.create({"apiVersion": API, "kind": "Workflow", "metadata": {"name": "short"},
-                   "spec": {"runner": "command", "args": ["sh", "-c", "sleep 0.05"],
-                            "retry": {"robotLostLimit": 100}, "lostAfter": "15s"}})
+    client.create(
+        {
+            "apiVersion": API,
+            "kind": "Workflow",
+            "metadata": {"name": "short"},
+            "spec": {
+                "runner": "command",
+                "args": ["sh", "-c", "sleep 0.05"],
+                "retry": {"robotLostLimit": 100},
+                "lostAfter": "15s",
+            },
+        }
+    )
     for number in range(JOBS):
-        client.create({"apiVersion": API, "kind": "Job", "metadata": {"name": f"job-{number}"},
-                       "spec": {"workflowRef": {"name": "short"}}})
+        client.create(
+            {
+                "apiVersion": API,
+                "kind": "Job",
+                "metadata": {"name": f"job-{number}"},
+                "spec": {"workflowRef": {"name": "short"}},
+            }
+        )
 
 
 def ended(client: Client) -> int:
@@ -101,7 +117,6 @@ def test_kill_9_of_everything_one_at_a_time_loses_and_doubles_no_job(fleet: Flee
     assert_each_ended_once(fleet.database)
 
 
-
 def assert_each_ended_once(url: str) -> None:
     """The whole history of every job: attempts only grow, it becomes final once and then never changes again."""
     with psycopg.connect(url) as connection:
@@ -116,5 +131,3 @@ def assert_each_ended_once(url: str) -> None:
         assert finals == [steps[-1][0]], f"{name} became final more than once, or changed after: {steps}"
         attempts = [attempt for _, attempt in steps]
         assert attempts == sorted(attempts), f"{name}: attempts went back: {steps}"
-
-

@@ -34,7 +34,9 @@ def labelled(name: str, **labels: str) -> Object:
 def relabel(name: str, **labels: str) -> Operation:
     """Gives a robot other labels."""
     return admission.update(
-        ROBOT, "default", name,
+        ROBOT,
+        "default",
+        name,
         lambda current, context: {**current, "metadata": {**current["metadata"], "labels": labels}},
     )
 

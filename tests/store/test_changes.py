@@ -24,7 +24,9 @@ async def terminate(url: str, name: str) -> int:
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         cursor = await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s "
-            "AND datname = current_database()", (name,))
+            "AND datname = current_database()",
+            (name,),
+        )
         return len(await cursor.fetchall())
 
 
@@ -103,7 +105,8 @@ def test_compaction_drops_the_oldest_partition_and_moves_the_mark(with_store: An
             head = await changes.head(connection)
             assert head.compacted_rv == partitions.WIDTH - 1
             assert [change.name for change in await changes.read_since(connection, head.compacted_rv)] == [
-                "in-the-next-partition"]
+                "in-the-next-partition"
+            ]
             assert await partitions.compact(connection, timedelta(0)) == 0, "the last partition stays"
 
     with_store(body)
@@ -120,9 +123,11 @@ def test_compaction_under_an_open_reader_makes_no_writer_wait(with_store: Any) -
             async with store.pool.connection() as connection:
                 assert await partitions.compact(connection, timedelta(0)) == 0
                 await connection.execute("SET lock_timeout = '200ms'")
-                await connection.execute("INSERT INTO changes SELECT (SELECT rv FROM heads) + 1000, at, kind, type, "
-                                         "namespace, name, uid, object, labels, fields, old_labels, old_fields "
-                                         "FROM changes ORDER BY rv DESC LIMIT 1")
+                await connection.execute(
+                    "INSERT INTO changes SELECT (SELECT rv FROM heads) + 1000, at, kind, type, "
+                    "namespace, name, uid, object, labels, fields, old_labels, old_fields "
+                    "FROM changes ORDER BY rv DESC LIMIT 1"
+                )
                 await connection.execute("RESET lock_timeout")
             await store.writer.write(admission.create(ROBOT, robot("while-it-is-read")))
             assert await reads.get(store.pool, ROBOT, "default", "while-it-is-read") is not None
@@ -154,7 +159,8 @@ def test_a_list_is_one_moment_of_history(with_store: Any) -> None:
             assert len(objects) == 50 and newest <= page.rv
             async with store.pool.connection() as connection:
                 cursor = await connection.execute(
-                    "SELECT max(rv) FROM changes WHERE kind = 'Robot' AND rv <= %s", (page.rv,))
+                    "SELECT max(rv) FROM changes WHERE kind = 'Robot' AND rv <= %s", (page.rv,)
+                )
                 assert (await cursor.fetchone() or [None])[0] == newest
         stop.set()
         await writing

@@ -58,8 +58,10 @@ def test_silence_counts_only_while_somebody_listened(with_store: Any) -> None:
         beats = Heartbeats(store.pool)
         await beats.flush({uid: None})
         async with store.pool.connection() as connection:
-            await connection.execute("UPDATE leases SET online = true, last_seen = clock_timestamp() - interval '20 s', "
-                                     "expires_at = clock_timestamp() - interval '10 s'")
+            await connection.execute(
+                "UPDATE leases SET online = true, last_seen = clock_timestamp() - interval '20 s', "
+                "expires_at = clock_timestamp() - interval '10 s'"
+            )
             await connection.execute("UPDATE coverage SET since = clock_timestamp() - interval '3 s'")
             assert await queues.came_and_went(connection) == ([], []), "listening for 3 s only: nobody is judged"
             await connection.execute("UPDATE coverage SET since = clock_timestamp() - interval '60 s'")

@@ -46,5 +46,7 @@ def test_the_database_knows_the_same_phases(database: str, table: str, transitio
     with psycopg.connect(database) as connection:
         rows = connection.execute(
             "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'c' "
-            "AND conname = %s", (table, f"{table}_phase_check")).fetchall()
+            "AND conname = %s",
+            (table, f"{table}_phase_check"),
+        ).fetchall()
     assert set(re.findall(r"'(\w+)'", rows[0][0])) == {str(phase) for phase in transitions}

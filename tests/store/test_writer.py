@@ -130,11 +130,19 @@ def test_generation_counts_what_people_want_and_nothing_else(with_store: Any) ->
     async def body(store: Store) -> None:
         await store.writer.write(admission.create(ROBOT, robot("r")))
         labelled_ = await store.writer.write(relabel("r", a="1"))
-        status = await store.writer.write(admission.update(
-            ROBOT, "default", "r", lambda current, context: {**current, "status": {"conditions": []}}, status=True))
-        spec = await store.writer.write(admission.update(
-            ROBOT, "default", "r",
-            lambda current, context: {**current, "spec": {**current["spec"], "maxConcurrentJobs": 3}}))
+        status = await store.writer.write(
+            admission.update(
+                ROBOT, "default", "r", lambda current, context: {**current, "status": {"conditions": []}}, status=True
+            )
+        )
+        spec = await store.writer.write(
+            admission.update(
+                ROBOT,
+                "default",
+                "r",
+                lambda current, context: {**current, "spec": {**current["spec"], "maxConcurrentJobs": 3}},
+            )
+        )
         assert [one["metadata"]["generation"] for one in (labelled_, status, spec) if one] == [1, 1, 2]
 
     with_store(body)
@@ -169,7 +177,8 @@ def test_connections_that_break_lose_and_double_nothing(with_store: Any) -> None
                 while not stop.is_set() and killed < 25:
                     cursor = await connection.execute(
                         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = "
-                        "'casare-writer' AND datname = current_database() AND state <> 'idle' LIMIT 1")
+                        "'casare-writer' AND datname = current_database() AND state <> 'idle' LIMIT 1"
+                    )
                     killed += len(await cursor.fetchall())
                     await asyncio.sleep(0)
             return killed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -28,12 +28,16 @@ class NamespaceSpec(Model):
     finalizers: list[str] | None = None
 
 
+class NamespaceStatus(OpenModel):
+    phase: Literal["Active", "Terminating"] | None = None
+
+
 class Namespace(Model):
     api_version: str
     kind: str
     metadata: ObjectMeta
     spec: NamespaceSpec | None = None
-    status: OpenModel | None = None
+    status: NamespaceStatus | None = None
 
 
 class Reference(Model):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from math import isfinite
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ def admit(kind: Kind, obj: Any, mode: FieldValidation = "Strict") -> tuple[Objec
     Raises ApiError 400 for what is no object of this kind or (Strict) has unknown fields, 422 with one cause per
     wrong field otherwise.
     """
+    check_storable(obj)
     check_type(kind, obj)
     model, obj, unknown = _parse(kind, obj, mode)
     problems = check_metadata(kind, obj.get("metadata") or {})
@@ -38,6 +40,15 @@ def admit(kind: Kind, obj: Any, mode: FieldValidation = "Strict") -> tuple[Objec
         raise _invalid_object(kind, obj, problems)
     warnings = [f'unknown field "{field}"' for field in unknown] if mode == "Warn" else []
     return _fill(model, obj), warnings
+
+
+def admit_status(kind: Kind, whole: Object, mode: FieldValidation = "Strict") -> tuple[Object, list[str]]:
+    """Like `admit`, for an object of which only the status is new: the rest was admitted before."""
+    try:
+        _status_model(kind).model_validate(whole.get("status") or {})
+    except ValidationError:
+        return admit(kind, whole, mode)  # which says where and why
+    return whole, []
 
 
 def name_of(obj: Mapping[str, Any]) -> str:
@@ -54,7 +65,6 @@ def check_type(kind: Kind, obj: Any) -> None:
     """
     if not isinstance(obj, dict):
         raise ApiError.bad_request(f"the body must be an object of kind {kind.kind}")
-    check_storable(obj)
     for key, wanted in (("apiVersion", kind.api_version), ("kind", kind.kind)):
         obj[key] = wanted if obj.get(key) is None else obj[key]
     if obj["kind"] != kind.kind:
@@ -170,7 +180,8 @@ def _parse(kind: Kind, obj: Object, mode: FieldValidation) -> tuple[BaseModel, O
         raise _invalid_object(kind, obj, causes)
     for one in unknown:
         obj = _drop(obj, one["loc"])
-    return kind.model.model_validate(obj), obj, paths
+    model, obj, more = _parse(kind, obj, mode)  # rules across fields speak up once each field is right
+    return model, obj, [*paths, *more]
 
 
 def _unknown_fields(kind: Kind, unknown: Sequence[Any]) -> ApiError:
@@ -218,10 +229,10 @@ def _cause(kind: Kind, obj: Object, error: Any) -> Cause:
 
 
 def _from_rule(field: str, value: Any, said: str) -> Cause:
-    """A rule of ours: `child: required: ...` names a field below, anything else speaks of the value itself."""
-    child, _, rest = said.partition(": ")
-    if rest.startswith("required: "):
-        return Cause(f"{field}.{child}", "FieldValueRequired", f"Required value: {rest.removeprefix('required: ')}")
+    """A rule of ours: `child: required ...` names a field below, anything else speaks of the value itself."""
+    child, _, rest = said.partition(": required")
+    if rest and child.isidentifier():
+        return Cause(f"{field}.{child}", "FieldValueRequired", f"Required value: {rest.lstrip(': ')}")
     if isinstance(value, (dict, list)):
         return Cause(field, "FieldValueInvalid", f"Invalid value: {said}")
     return Cause(field, "FieldValueInvalid", f"Invalid value: {_show(value)}: {said}")
@@ -251,6 +262,12 @@ def _words(error: Any) -> str:
         return f"must match {context['pattern']}"
     message = str(error["msg"])
     return message[0].lower() + message[1:]
+
+
+@cache
+def _status_model(kind: Kind) -> type[BaseModel]:
+    found: type[BaseModel] = _model_in(kind.model.model_fields["status"].annotation)
+    return found
 
 
 def _fields_at(model: Any, loc: Sequence[str | int]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What is no longer needed? Dependents without owners, the old end of the change log, logs and files of what is gone."""
+"""What is no longer needed? Dependents without owners, the old end of the log, logs and files of what is gone."""
 
 from __future__ import annotations
 

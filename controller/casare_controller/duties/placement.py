@@ -64,9 +64,11 @@ class Placement:
                 return waiting, fleet, []
             heads = await queues.heads(connection, waiting, min(room, PER_TICK))
         wanted = [
-            Queue(one.namespace, _requirements(one.requirements), [
-                (rank, (one.namespace, name)) for rank, name in heads.get((one.namespace, one.class_), [])
-            ])
+            Queue(
+                one.namespace,
+                _requirements(one.requirements),
+                [(rank, (one.namespace, name)) for rank, name in heads.get((one.namespace, one.class_), [])],
+            )
             for one in waiting
         ]
         return waiting, fleet, place(wanted, fleet)[:PER_TICK]
@@ -87,7 +89,7 @@ class Placement:
     async def _write(self, chosen: list[Assignment[Name]]) -> int:
         written = 0
         for start in range(0, len(chosen), PER_WRITE):
-            written += await self._write_some(chosen[start:start + PER_WRITE])
+            written += await self._write_some(chosen[start : start + PER_WRITE])
         return written
 
     async def _write_some(self, chosen: list[Assignment[Name]]) -> int:

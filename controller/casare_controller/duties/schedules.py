@@ -55,8 +55,12 @@ class Schedules:
                 await batch.commit()
         for schedule, fire in told:
             outcome, reason = fire["status"]["outcome"], fire["status"].get("reason") or ""
-            self.events.tell(schedule, outcome, f"{fire['spec']['scheduledTime']}: {reason}",
-                             "Normal" if outcome == "Fired" else "Warning")
+            self.events.tell(
+                schedule,
+                outcome,
+                f"{fire['spec']['scheduledTime']}: {reason}",
+                "Normal" if outcome == "Fired" else "Warning",
+            )
         return {"fires": len(told)}
 
 
@@ -64,11 +68,18 @@ async def fire_due(batch: Batch, schedule: Object) -> list[Object]:
     """Stages everything a due schedule does now; the Fires it made."""
     spec, meta = schedule["spec"], schedule["metadata"]
     stored = dig(schedule, "status", "nextFireTime")
-    plan = plan_fires(spec, times.from_text(stored) if stored else None, batch.now,
-                      anchor=times.from_text(meta["creationTimestamp"]), uid=meta["uid"])
+    plan = plan_fires(
+        spec,
+        times.from_text(stored) if stored else None,
+        batch.now,
+        anchor=times.from_text(meta["creationTimestamp"]),
+        uid=meta["uid"],
+    )
     fires = [await _carry_out(batch, schedule, decision) for decision in plan.fires]
     done = [fire for fire in fires if fire is not None]
-    status = {key: value for key, value in (schedule.get("status") or {}).items() if key not in ("nextFireTime", "wakeTime")}
+    status = {
+        key: value for key, value in (schedule.get("status") or {}).items() if key not in ("nextFireTime", "wakeTime")
+    }
     if plan.next is not None:
         status["nextFireTime"] = times.to_text(plan.next)
         status["wakeTime"] = times.to_text(plan.wake or plan.next)
@@ -93,9 +104,11 @@ async def _carry_out(batch: Batch, schedule: Object, decision: FireDecision) -> 
     if decision.outcome == "Fired":
         status = await _make_job(batch, schedule, decision, name, keys[1] in known)
     fire = {
-        "apiVersion": FIRE.api_version, "kind": "Fire",
+        "apiVersion": FIRE.api_version,
+        "kind": "Fire",
         "metadata": {"name": name, "namespace": meta["namespace"], "ownerReferences": [_owner(schedule)]},
-        "spec": {"scheduleName": meta["name"], "scheduledTime": times.to_text(decision.time)}, "status": status,
+        "spec": {"scheduleName": meta["name"], "scheduledTime": times.to_text(decision.time)},
+        "status": status,
     }
     return batch.stage(FIRE, None, objects.born(FIRE, fire, batch.now))
 
@@ -123,10 +136,15 @@ async def _job(batch: Batch, schedule: Object, moment: datetime, name: str) -> O
     given = template.get("metadata") or {}
     labels = {**(given.get("labels") or {}), "fleet.casare.net/schedule": meta["name"]}
     job = {
-        "apiVersion": JOB.api_version, "kind": "Job",
-        "metadata": {"name": name, "namespace": meta["namespace"], "labels": labels,
-                     **({"annotations": given["annotations"]} if given.get("annotations") else {}),
-                     "ownerReferences": [_owner(schedule)]},
+        "apiVersion": JOB.api_version,
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": meta["namespace"],
+            "labels": labels,
+            **({"annotations": given["annotations"]} if given.get("annotations") else {}),
+            "ownerReferences": [_owner(schedule)],
+        },
         "spec": _rendered(template["spec"], moment.astimezone(ZoneInfo(schedule["spec"].get("timeZone", "UTC")))),
     }
     reads = await batch.read(admission.reads(JOB, job))
@@ -163,8 +181,13 @@ def _cancel(batch: Batch, jobs: list[Object]) -> None:
 
 def _owner(schedule: Object) -> Object:
     meta = schedule["metadata"]
-    return {"apiVersion": SCHEDULE.api_version, "kind": "Schedule", "name": meta["name"], "uid": meta["uid"],
-            "controller": True}
+    return {
+        "apiVersion": SCHEDULE.api_version,
+        "kind": "Schedule",
+        "name": meta["name"],
+        "uid": meta["uid"],
+        "controller": True,
+    }
 
 
 def fire_name(schedule: str, moment: datetime) -> str:
