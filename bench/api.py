@@ -1,7 +1,7 @@
 """`./dev bench api`: what does one apiserver process carry over plain HTTP?
 
-Creates, status patches and job creates a second with 50 connections, lists of 10,000 objects, and memory. The load comes
-from a process of its own (`load.py`). Takes about 60 s; needs nothing that runs, leaves nothing behind.
+Creates, status patches and job creates a second with 50 connections, lists of 10,000 objects, and memory. The load
+comes from a process of its own (`load.py`). Takes about 60 s; needs nothing that runs, leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def run(found: Place) -> int:
 
 
 def set_up(bench: Bench, url: str) -> int:
-    """Namespaces, the workflow, and the robots that are listed (which warms the server up); the head before the robots."""
+    """Namespaces, the workflow, the robots that are listed (which warms the server up); the head before these robots."""
     with bench.server.connect() as connection:
         for name in ("listed", "written"):
             connection.expect(201, "POST", "/api/v1/namespaces", samples.namespace(name))

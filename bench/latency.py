@@ -49,7 +49,10 @@ class Latency:
 
 
 def measure(place: Place, url: str, watchers: int) -> Latency:
-    """EVENTS events at that many watchers of all robots, with an apiserver started for it. Raises BenchmarkError, OSError."""
+    """EVENTS events at that many watchers of all robots, with an apiserver of its own.
+
+    Raises BenchmarkError, OSError.
+    """
     with apiserver(place, url) as server, child("watchers", server) as holder, server.connect() as connection:
         robots = _robots(connection, watchers)
         for _ in _puts(connection, robots, WARM_UP, numbered=False):

@@ -6,8 +6,6 @@ Writes a second one by one and with group commit, an fsync probe beside them, an
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import sys
 from typing import Any
 
@@ -17,6 +15,7 @@ import latency
 import machine
 import report
 import writes
+from casare_store.memory import settle
 from latency import Latency
 from load import loop_runner
 from measuring import Round, median, over_rounds
@@ -53,9 +52,7 @@ def run(found: Place) -> int:
 
 def write_rounds(found: Place, url: str) -> tuple[dict[str, dict[int, list[Round]]], list[float], tuple[int, int]]:
     """Rounds by way and clients; the fsync probes before each; writes confirmed and writes in the log."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)  # as the apiserver, in whose process the writer lives
+    settle()  # as the apiserver does, in whose process the writer lives
     probes: list[float] = []
     by_way, confirmed = loop_runner()(
         writes.measure(url, ROUNDS, SECONDS, lambda: probes.append(machine.fsync_ms(found.directory)))
@@ -86,8 +83,10 @@ def show_latencies(found: Place) -> list[Latency]:
         f"From sending a PUT to its event at watchers of everything, ms; {latency.EVENTS} events, "
         f"{latency.PACE:.0f} a second, an apiserver for each row"
     )
-    rows = [(*one.row(), *(bytes_ / 1e3 if one.watchers > 1 else None for bytes_ in (one.server_bytes, one.holder_bytes)))
-            for one in measured]  # fmt: skip
+    rows = [
+        (*one.row(), *(size / 1e3 if one.watchers > 1 else None for size in (one.server_bytes, one.holder_bytes)))
+        for one in measured
+    ]
     report.table(
         ("watchers", "median's p50", "p99", "slowest's p50", "p99", "lost", "twice/disordered", "server kB each",
          "holder kB each"), rows,

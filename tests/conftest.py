@@ -23,8 +23,9 @@ import pytest
 from casare_api.machinery.errors import ApiError
 from casare_client import Client, Config, Unreachable
 from casare_migrations import runner
-from casare_store import embedded
+from casare_store import embedded, logs
 
+logs.configure("tests")  # tracebacks without local variables, as in the servers
 TEMPLATE = "casare_template"
 Found = TypeVar("Found")
 

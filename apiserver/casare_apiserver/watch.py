@@ -28,7 +28,7 @@ from casare_store.changes import Change, Compacted, LogReader
 from casare_store.connection import connect
 
 RING = 10_000  # changes kept for those who come back
-RING_BYTES = 24 * 1024 * 1024
+RING_BYTES = 16 * 1024 * 1024
 SLOW = 8 * 1024 * 1024  # bytes that may wait for one watcher
 CHUNK = 256 * 1024  # bytes handed to a connection at once
 RETRY = 0.5  # seconds between tries to read the log or the store again

@@ -8,7 +8,7 @@ import gc
 import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-_KEEP = 64 * 1024 * 1024  # bytes
+_KEEP = 16 * 1024 * 1024  # bytes
 
 
 def settle() -> None:

@@ -59,7 +59,8 @@ async def read(pool: Pool, query: Query) -> Page:
         if query.limit:
             return await _read_page(connection, query, condition, args, rv)
         statement = (
-            f"COPY (SELECT convert_to(string_agg(object, ',' ORDER BY i), 'UTF8') FROM (SELECT {_as_object(query.kind)}, "
+            "COPY (SELECT convert_to(string_agg(object, ',' ORDER BY i), 'UTF8') FROM ("
+            f"SELECT {_as_object(query.kind)}, "
             f"row_number() OVER (ORDER BY t.namespace, t.name) AS i FROM {rendering.source(query.kind)} "
             f"WHERE {condition}) AS o GROUP BY i / {CHUNK} ORDER BY i / {CHUNK}) TO STDOUT (FORMAT binary)"
         )

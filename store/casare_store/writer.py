@@ -129,7 +129,6 @@ class Writer:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting and not self._stopping:
-                await asyncio.sleep(0)  # what has arrived by now may come along
                 await self._flush(self._take())
 
     def _take(self) -> list[_Item]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx2
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 from casare_api.kinds import KINDS, Kind
 from casare_store import embedded
@@ -28,16 +30,20 @@ SAMPLES: dict[str, Object] = {
     "ApiKey": {"spec": {"role": "viewer"}},
     "Robot": {"spec": {"tags": ["finance"], "capabilities": ["browser"]}},
     "Workflow": {"spec": {"runner": "command", "args": ["true"]}},
-    "Schedule": {"spec": {
-        "cron": "0 3 * * *",
-        "jobTemplate": {"spec": {"workflow": {"runner": "command", "args": ["true"]}}},
-    }},
-    "Job": {"spec": {
-        "workflow": {"runner": "command", "args": ["true"], "requirements": {"tags": [NOWHERE]}},
-    }},
+    "Schedule": {
+        "spec": {
+            "cron": "0 3 * * *",
+            "jobTemplate": {"spec": {"workflow": {"runner": "command", "args": ["true"]}}},
+        }
+    },
+    "Job": {
+        "spec": {
+            "workflow": {"runner": "command", "args": ["true"], "requirements": {"tags": [NOWHERE]}},
+        }
+    },
     "Fire": {"spec": {"scheduleName": "nightly", "scheduledTime": "2026-01-01T03:00:00Z"}},
     "Event": {"involvedObject": {"kind": "Robot", "name": "pc-01"}, "reason": "Online", "message": "hello"},
-}  # fmt: skip
+}
 # A change that people may make to each of them, as a merge patch.
 CHANGES: dict[str, Object] = {
     "Namespace": {"spec": {"finalizers": []}},
@@ -52,6 +58,20 @@ CHANGES: dict[str, Object] = {
 ALL_KINDS = sorted(SAMPLES)
 WITH_STATUS = [name for name in ALL_KINDS if KINDS[name].has_status]
 NAMESPACED = [name for name in ALL_KINDS if KINDS[name].namespaced]
+
+# Any text and any JSON at all, and how often it is tried: the same each time.
+MANY = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=True) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
 
 
 @dataclass
@@ -184,6 +204,15 @@ def is_status(response: httpx2.Response, code: int, reason: str | None = None) -
     return True
 
 
+def answered(response: httpx2.Response) -> int:
+    """The code of an answer that is either good or a Status for people."""
+    code = int(response.status_code)
+    assert code < 500 or code == 504, (code, response.text)
+    if code >= 400:
+        assert is_status(response, code)
+    return code
+
+
 def message(response: httpx2.Response, code: int) -> str:
     assert is_status(response, code)
     return str(response.json()["message"])
@@ -222,6 +251,7 @@ def api(shared: QuickServer) -> Iterator[Api]:
     found = Api(shared, "n-" + secrets.token_hex(5))
     found.create("Namespace", found.namespace, {})
     yield found
+    found.create("Workflow", "afterwards")  # whatever the test did, the server goes on
     found.close()
 
 
@@ -248,8 +278,14 @@ class Robot:
     def say(self, job: Object, phase: str, **facts: Any) -> int:
         """Reports a phase of a job's current attempt; the code of the outcome."""
         meta, status = job["metadata"], job["status"]
-        said = {"namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"],
-                "attempt": status["attempt"], "phase": phase, **facts}  # fmt: skip
+        said = {
+            "namespace": meta["namespace"],
+            "name": meta["name"],
+            "uid": meta["uid"],
+            "attempt": status["attempt"],
+            "phase": phase,
+            **facts,
+        }
         return int(self.report(said)["jobs"][0]["code"])
 
     def assigned(self, admin: Api, job: str, seconds: float = 20) -> Object:

@@ -63,7 +63,12 @@ def test_both_headers_carry_a_key(api: Api, header: str) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS"])
 def test_without_a_good_key_there_is_nothing(api: Api, headers: dict[str, str], method: str) -> None:
-    for path in (api.path("Robot"), api.path("Robot", "x", "report"), api.path("Job", "x", "log"), "/api/v1/namespaces"):
+    for path in (
+        api.path("Robot"),
+        api.path("Robot", "x", "report"),
+        api.path("Job", "x", "log"),
+        "/api/v1/namespaces",
+    ):
         refused = api.http.request(method, path, headers=headers, content=b"{}")
         assert is_status(refused, 401, "Unauthorized")
         assert refused.headers["www-authenticate"] == "Bearer"
@@ -123,8 +128,9 @@ def test_what_is_open_under_a_key_ends_with_it(api: Api, how: str) -> None:
 
     def follow() -> None:
         mine = api.of(key)
-        with mine.http.stream("GET", api.path("Job", "j", "log"), params={"follow": "true"}, timeout=20,
-                              headers={"x-api-key": key}) as response:  # fmt: skip
+        with mine.http.stream(
+            "GET", api.path("Job", "j", "log"), params={"follow": "true"}, timeout=20, headers={"x-api-key": key}
+        ) as response:
             seen["log"] = "open"
             response.read()
         seen["log"] = "ended"
@@ -157,7 +163,9 @@ def test_other_changes_of_a_key_end_nothing(api: Api) -> None:
 def test_a_key_that_exists_twice_is_good_as_long_as_one_of_them_is(api: Api) -> None:
     hashed = "sha256:" + hashlib.sha256(b"the same key").hexdigest()
     for name in ("one", "two"):
-        made = api.call("POST", api.path("ApiKey"), {"metadata": {"name": name}, "spec": {"role": "viewer", "hash": hashed}})
+        made = api.call(
+            "POST", api.path("ApiKey"), {"metadata": {"name": name}, "spec": {"role": "viewer", "hash": hashed}}
+        )
         assert made.status_code in (201, 409, 422), made.text
     api.delete("ApiKey", "two")
     assert api.call("GET", api.path("Robot"), key="the same key").status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -112,7 +113,10 @@ def test_a_failure_is_tried_again_after_a_pause_as_often_as_was_said(api: Api, r
     assert rob.say(second, "Failed", exitCode=4, message="still none") == 200
     status = api.get("Job", "j")["status"]
     assert (status["phase"], status["exitCode"], status["message"]) == ("Failed", 4, "still none")
-    assert [(one["number"], one["phase"], one["exitCode"]) for one in status["attempts"]] == [(1, "Failed", 3), (2, "Failed", 4)]
+    assert [(one["number"], one["phase"], one["exitCode"]) for one in status["attempts"]] == [
+        (1, "Failed", 3),
+        (2, "Failed", 4),
+    ]
 
 
 def test_a_drained_attempt_goes_back_at_once_and_does_not_count_as_a_failure(api: Api, robot: Robots) -> None:
@@ -229,15 +233,27 @@ def test_a_submitted_job_can_change_in_three_fields(api: Api) -> None:
     api.create("Job", "j", work(parameters={"month": "2026-10"}))
     changed = api.changed("Job", "j", {"spec": {"priority": 0, "ttlAfterFinished": "1h"}})
     assert changed["spec"]["priority"] == 0 and changed["status"]["phase"] == "Queued"
-    for spec in ({"parameters": {"month": "2026-11"}}, {"timeout": "1h"}, {"workflow": {"args": ["false"]}},
-                 {"requirements": {"tags": []}}, {"notBefore": "2026-01-01T00:00:00Z"}):  # fmt: skip
+    for spec in (
+        {"parameters": {"month": "2026-11"}},
+        {"timeout": "1h"},
+        {"workflow": {"args": ["false"]}},
+        {"requirements": {"tags": []}},
+        {"notBefore": "2026-01-01T00:00:00Z"},
+    ):
         said = message(api.patch("Job", "j", {"spec": spec}), 422)
-        assert f"spec.{next(iter(spec))}: Forbidden: a submitted job can change only in cancel, priority, ttlAfterFinished" in said
+        assert (
+            f"spec.{next(iter(spec))}: Forbidden: a submitted job can change only in cancel, priority, ttlAfterFinished"
+            in said
+        )
 
 
 def test_parameters_are_checked_against_the_workflows_schema(api: Api) -> None:
-    schema = {"type": "object", "required": ["month"], "additionalProperties": False,
-              "properties": {"month": {"type": "string", "pattern": "^\\d{4}-\\d{2}$"}, "n": {"maximum": 5}}}  # fmt: skip
+    schema = {
+        "type": "object",
+        "required": ["month"],
+        "additionalProperties": False,
+        "properties": {"month": {"type": "string", "pattern": "^\\d{4}-\\d{2}$"}, "n": {"maximum": 5}},
+    }
     api.create("Workflow", "w", {"spec": {"runner": "command", "args": ["true"], "parameters": schema}})
 
     def submit(**parameters: Any) -> Any:
@@ -256,10 +272,22 @@ def test_parameters_are_checked_against_the_workflows_schema(api: Api) -> None:
 
 
 def test_a_job_takes_from_its_workflow_what_it_does_not_say_itself(api: Api) -> None:
-    spec = {"runner": "command", "args": ["true"], "priority": 3, "timeout": "30m", "lostAfter": "5m", "ttlAfterFinished": "1d",
-            "retry": {"limit": 2}, "requirements": {"environment": "staging", "tags": ["sap"], "capabilities": ["gpu"]}}  # fmt: skip
+    spec = {
+        "runner": "command",
+        "args": ["true"],
+        "priority": 3,
+        "timeout": "30m",
+        "lostAfter": "5m",
+        "ttlAfterFinished": "1d",
+        "retry": {"limit": 2},
+        "requirements": {"environment": "staging", "tags": ["sap"], "capabilities": ["gpu"]},
+    }
     revision = api.create("Workflow", "w", {"spec": spec})["status"]["revision"]
-    mine = {"workflowRef": {"name": "w"}, "timeout": "5m", "requirements": {"tags": ["finance"], "environment": "production"}}
+    mine = {
+        "workflowRef": {"name": "w"},
+        "timeout": "5m",
+        "requirements": {"tags": ["finance"], "environment": "production"},
+    }
     job = api.create("Job", "j", {"spec": mine})["spec"]
     assert job["workflowRef"] == {"name": "w", "revision": revision}
     assert (job["priority"], job["timeout"], job["lostAfter"], job["gracePeriod"]) == (3, "5m", "5m", "20s")
@@ -272,7 +300,11 @@ def test_a_job_takes_from_its_workflow_what_it_does_not_say_itself(api: Api) -> 
 
 def test_files_must_have_been_sent_along(api: Api) -> None:
     data = b"invoice,amount\n1,100\n"
-    spec = {"runner": "python", "source": {"file": "reconcile.py"}, "files": [{"name": "invoices.csv", "path": "data/invoices.csv"}]}
+    spec = {
+        "runner": "python",
+        "source": {"file": "reconcile.py"},
+        "files": [{"name": "invoices.csv", "path": "data/invoices.csv"}],
+    }
     body = {"metadata": {"name": "w"}, "spec": spec}
     said = message(api.call("POST", api.path("Workflow"), body), 422)
     assert 'spec.source.file: Invalid value: "reconcile.py": the file was not sent along' in said
@@ -280,10 +312,9 @@ def test_files_must_have_been_sent_along(api: Api) -> None:
     inline = {"metadata": {"name": "j"}, "spec": {"workflow": spec}}
     assert "was not sent along" in message(api.call("POST", api.path("Job"), inline), 422)
 
-    sha256 = "b1e0d4a3f7f4b0a6b9fc5a7a1d8e3e3f0b8d9d5a3a2a1c9c3e0f6b5d4c3b2a10"
+    wrong, right = "0" * 64, hashlib.sha256(data).hexdigest()
     blob = f"/apis/fleet.casare.net/v1/namespaces/{api.namespace}/blobs"
-    assert is_status(api.call("PUT", f"{blob}/{sha256}", content=data), 422, "Invalid")
-    right = __import__("hashlib").sha256(data).hexdigest()
+    assert is_status(api.call("PUT", f"{blob}/{wrong}", content=data), 422, "Invalid")
     assert api.call("HEAD", f"{blob}/{right}").status_code == 404
     assert api.call("PUT", f"{blob}/{right}", content=data).status_code == 201
     assert api.call("PUT", f"{blob}/{right}", content=data).status_code == 200, "sending it again is fine"
@@ -297,7 +328,7 @@ def test_files_must_have_been_sent_along(api: Api) -> None:
 
     spec["source"]["sha256"] = spec["files"][0]["sha256"] = right  # type: ignore[index,call-overload]
     assert api.call("POST", api.path("Workflow"), body).status_code == 201
-    assert is_status(api.patch("Workflow", "w", {"spec": {"source": {"sha256": sha256}}}), 422)
+    assert is_status(api.patch("Workflow", "w", {"spec": {"source": {"sha256": wrong}}}), 422)
     assert api.call("POST", api.path("Job"), {"metadata": {"name": "j"}, "spec": {"workflow": spec}}).status_code == 201
 
 
@@ -385,9 +416,11 @@ def test_a_robot_that_is_deleted_takes_no_job_with_it(api: Api, robot: Robots) -
         api.delete("Robot", rob.name)
     status = in_phase(api, "j", "Queued")["status"]
     assert status["attempts"][0]["reason"] == "RobotDeleted"
-    assert in_phase(api, "waits", "Failed")["status"]["reason"] == "RobotDeleted", "a robot that is gone does not come back"
+    assert in_phase(api, "waits", "Failed")["status"]["reason"] == "RobotDeleted", (
+        "a robot that is gone does not come back"
+    )
     said = gone.api.call("POST", gone.path, {})
-    assert re.search(r'robots.* not found', message(said, 404))
+    assert re.search(r"robots.* not found", message(said, 404))
 
 
 def test_a_robot_that_leaves_is_offline_at_once(api: Api, robot: Robots) -> None:
@@ -403,7 +436,11 @@ def test_the_answer_to_a_report_carries_what_people_decided(api: Api, robot: Rob
     answer = rob.report(agent={"version": "1.2.3", "hostname": "pc-01"}, telemetry={"cpuPercent": 5})
     assert answer["intervalSeconds"] == 3 and answer["desiredState"] == "Active" and answer["jobs"] == []
     assert api.get("Robot", rob.name)["status"]["agent"] == {"version": "1.2.3", "hostname": "pc-01"}
-    wish = {"desiredState": "Drained", "drain": {"deadline": "5m", "then": "Cancel"}, "restartRequestedAt": "2026-01-01T00:00:00Z"}
+    wish = {
+        "desiredState": "Drained",
+        "drain": {"deadline": "5m", "then": "Cancel"},
+        "restartRequestedAt": "2026-01-01T00:00:00Z",
+    }
     api.changed("Robot", rob.name, {"spec": wish})
     until(lambda: wish.items() <= rob.report().items(), "the next answer says so", 2)
     version = api.get("Robot", rob.name)["metadata"]["resourceVersion"]

@@ -57,7 +57,9 @@ def test_the_name_in_the_body_is_the_name_in_the_path(api: Api, kind: str) -> No
 def test_the_namespace_in_the_body_is_the_one_in_the_path(api: Api, kind: str) -> None:
     name = f"{api.namespace}-x"
     elsewhere = sample(kind, name, namespace="elsewhere")
-    assert "namespace of the provided object does not match" in message(api.call("POST", api.path(kind), elsewhere), 400)
+    assert "namespace of the provided object does not match" in message(
+        api.call("POST", api.path(kind), elsewhere), 400
+    )
     made = api.create(kind, name, namespace=api.namespace)
     moved = {**made, "metadata": {**made["metadata"], "namespace": "elsewhere"}}
     assert is_status(api.call("PUT", api.path(kind, name), moved), 400)
@@ -69,7 +71,7 @@ def test_the_namespace_in_the_body_is_the_one_in_the_path(api: Api, kind: str) -
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_another_kind_or_version_is_refused(api: Api, kind: str) -> None:
     body = sample(kind, f"{api.namespace}-x")
-    assert f"kind: Invalid value: \"Pod\": must be {kind}" in message(
+    assert f'kind: Invalid value: "Pod": must be {kind}' in message(
         api.call("POST", api.path(kind), {**body, "kind": "Pod"}), 422
     )
     assert "does not match the expected API version" in message(

@@ -118,8 +118,9 @@ def test_a_status_is_written_at_status_alone(api: Api, kind: str, name: str) -> 
     made = api.call("POST", api.path(kind), body)
     assert made.status_code == 201 and "forged" not in (made.json().get("status") or {}), "dropped on POST"
 
-    written = api.changed(kind, name, {"status": status, "spec": {"forged": 1}, "metadata": {"labels": {"x": "y"}}},
-                          "status")  # fmt: skip
+    written = api.changed(
+        kind, name, {"status": status, "spec": {"forged": 1}, "metadata": {"labels": {"x": "y"}}}, "status"
+    )
     assert {key: written["status"][key] for key in status} == status
     assert written.get("spec") == made.json().get("spec"), "/status leaves the spec"
     assert "labels" not in written["metadata"] and written["metadata"]["generation"] == 1
@@ -136,8 +137,13 @@ def test_status_can_be_put_with_the_version_it_was_read_at(api: Api, kind: str, 
     made = api.create(kind, name)
     status = {**(made.get("status") or {}), "noted": "by hand"}
     path = api.path(kind, name, "status")
-    nonsense = {"apiVersion": made["apiVersion"], "kind": kind, "metadata": made["metadata"], "status": status,
-                "spec": {"ignored": True}}  # fmt: skip
+    nonsense = {
+        "apiVersion": made["apiVersion"],
+        "kind": kind,
+        "metadata": made["metadata"],
+        "status": status,
+        "spec": {"ignored": True},
+    }
     answer = api.call("PUT", path, nonsense)
     assert answer.status_code == 200, answer.text
     assert answer.json()["status"]["noted"] == "by hand" and answer.json().get("spec") == made.get("spec")

@@ -67,7 +67,9 @@ def reads(route: Route) -> bool:
 # What each role may do in its own namespace. None of them may do anything elsewhere.
 MAY: dict[str, Callable[[Route], bool]] = {
     "viewer": reads,
-    "operator": lambda route: reads(route) or (route.does in ("write", "add log") and route.resource in FLEET | {"blobs"}),
+    "operator": lambda route: (
+        reads(route) or (route.does in ("write", "add log") and route.resource in FLEET | {"blobs"})
+    ),
     "admin": lambda route: True,
 }
 
@@ -108,14 +110,19 @@ def test_a_robot_may_reach_itself_and_content_by_its_hash(api: Api, robot: Calla
         if not is_refused(api, route, rob.api.key):
             may_reach.append(f"{route.method} {route.does} {route.resource} {route.namespace == api.namespace}")
     own = ["POST write robots True"]  # its own registration: the name is looked at next
-    content = [f"{method} get content {resource} {here}" for here in (True, False)
-               for method, resource in (("GET", "workflows"), ("GET", "blobs"), ("HEAD", "blobs"))]  # fmt: skip
+    content = [
+        f"{method} get content {resource} {here}"
+        for here in (True, False)
+        for method, resource in (("GET", "workflows"), ("GET", "blobs"), ("HEAD", "blobs"))
+    ]
     log = [f"POST add log jobs {here}" for here in (True, False)]  # of its own attempts: looked at next
     get_job = [line for line in may_reach if line.startswith("GET get jobs")]  # 404: there is none to be hidden
     assert sorted(may_reach) == sorted([*own, *content, *log, *get_job])
 
 
-def test_a_robots_key_writes_what_its_robot_is_and_not_what_people_decide(api: Api, robot: Callable[..., Robot]) -> None:
+def test_a_robots_key_writes_what_its_robot_is_and_not_what_people_decide(
+    api: Api, robot: Callable[..., Robot]
+) -> None:
     rob, other = robot(), robot("other")
 
     def patch(name: str, **spec: Any) -> int:
@@ -123,8 +130,14 @@ def test_a_robots_key_writes_what_its_robot_is_and_not_what_people_decide(api: A
 
     assert patch(rob.name, capabilities=["browser"], environment="staging", maxConcurrentJobs=4) == 200
     assert patch(other.name, capabilities=["browser"]) == 403
-    for forbidden in ({"serves": ["*"]}, {"desiredState": "Paused"}, {"restartRequestedAt": "2026-01-01T00:00:00Z"},
-                      {"taints": [{"key": "a"}]}, {"drain": {"deadline": "1m"}}, {"maintenanceWindows": []}):  # fmt: skip
+    for forbidden in (
+        {"serves": ["*"]},
+        {"desiredState": "Paused"},
+        {"restartRequestedAt": "2026-01-01T00:00:00Z"},
+        {"taints": [{"key": "a"}]},
+        {"drain": {"deadline": "1m"}},
+        {"maintenanceWindows": []},
+    ):
         assert patch(rob.name, **forbidden) in (403, 200)
         assert api.get("Robot", rob.name)["spec"].get(next(iter(forbidden))) in (None, "Active", [])
     mine = api.get("Robot", rob.name)

@@ -86,8 +86,11 @@ def test_what_begins_to_match_is_added_and_what_ceases_is_deleted(api: Api) -> N
         api.delete("Workflow", "out")
         events = [watch.next() for _ in range(4)]
     assert [(event["type"], event["object"]["metadata"]["name"]) for event in events] == [
-        ("MODIFIED", "in"), ("DELETED", "in"), ("ADDED", "out"), ("DELETED", "out"),
-    ]  # fmt: skip
+        ("MODIFIED", "in"),
+        ("DELETED", "in"),
+        ("ADDED", "out"),
+        ("DELETED", "out"),
+    ]
     gone, come = events[1]["object"]["metadata"], events[2]["object"]["metadata"]
     assert gone["labels"] == {"site": "berlin", "floor": "1"}, "as it was when it still matched"
     assert gone["resourceVersion"] == left and come["resourceVersion"] == entered
@@ -96,8 +99,9 @@ def test_what_begins_to_match_is_added_and_what_ceases_is_deleted(api: Api) -> N
 def test_an_agent_learns_that_its_job_went_away(api: Api, robot: Callable[..., Robot]) -> None:
     rob = robot()
     selector = f"status.robotUID={rob.uid},status.phase!=Succeeded,status.phase!=Failed"
-    with rob.api.watch("Job", path="/apis/fleet.casare.net/v1/jobs", fieldSelector=selector,
-                       resourceVersion=api.rv()) as watch:  # fmt: skip
+    with rob.api.watch(
+        "Job", path="/apis/fleet.casare.net/v1/jobs", fieldSelector=selector, resourceVersion=api.rv()
+    ) as watch:
         api.create("Job", "j", work(rob))
         job = rob.assigned(api, "j")
         assert rob.say(job, "Running") == 200 and rob.say(job, "Drained") == 200
@@ -122,7 +126,10 @@ def test_a_robot_sees_no_job_but_its_own_by_any_path(api: Api, robot: Callable[.
 def test_a_namespace_is_watched_alone(api: Api) -> None:
     other = Api(api.server, f"{api.namespace}-2")
     other.create("Namespace", other.namespace, {})
-    with api.watch("Workflow") as mine, api.watch("Workflow", path="/apis/fleet.casare.net/v1/workflows") as all_of_them:
+    with (
+        api.watch("Workflow") as mine,
+        api.watch("Workflow", path="/apis/fleet.casare.net/v1/workflows") as all_of_them,
+    ):
         other.create("Workflow", "theirs")
         api.create("Workflow", "ours")
         assert mine.take(1) == [("ADDED", "ours")]
@@ -155,7 +162,9 @@ def test_bookmarks_come_by_themselves_and_at_the_end(api: Api) -> None:
     assert len(events) >= 2 and {event["type"] for event in events} == {"BOOKMARK"}
     versions = [int(event["object"]["metadata"]["resourceVersion"]) for event in events]
     assert versions == sorted(versions) and versions[-1] >= moved
-    assert set(events[-1]["object"]) == {"kind", "apiVersion", "metadata"} and events[-1]["object"]["kind"] == "Workflow"
+    assert (
+        set(events[-1]["object"]) == {"kind", "apiVersion", "metadata"} and events[-1]["object"]["kind"] == "Workflow"
+    )
     with api.watch("Workflow", resourceVersion=str(versions[-1])) as watch:
         api.delete("Workflow", name)
         assert watch.take(1) == [("DELETED", "w")]

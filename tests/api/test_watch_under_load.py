@@ -70,7 +70,9 @@ class SlowClient:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.socket.connect(("127.0.0.1", api.server.port))
         self.socket.settimeout(30)
-        request = f"GET {path}?watch=true&resourceVersion={version} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {api.key}"
+        request = (
+            f"GET {path}?watch=true&resourceVersion={version} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {api.key}"
+        )
         self.socket.sendall(f"{request}\r\n\r\n".encode())
         self.received = b""
         while b"\r\n\r\n" not in self.received:

@@ -23,7 +23,7 @@ from casare_api.kinds.schedule import SCHEDULE
 from casare_api.machinery import templates, times
 from casare_api.machinery.errors import ApiError
 from casare_store import admission, objects
-from casare_store.batch import Batch, Key, begin
+from casare_store.batch import Batch, Change, Key, begin
 from casare_store.events import Recorder
 from casare_store.store import Store
 from casare_store.writer import Context
@@ -117,7 +117,9 @@ async def _make_job(batch: Batch, schedule: Object, decision: FireDecision, name
     """The job of a fire, as the concurrency policy allows; what the Fire says of it."""
     meta, spec = schedule["metadata"], schedule["spec"]
     active, queued = await _jobs_of(batch, meta["uid"])
-    verdict = admit_fire(spec.get("concurrencyPolicy", "Allow"), len(active), len(queued), spec.get("maxQueued"))
+    policy = spec.get("concurrencyPolicy", "Allow")
+    unfinished = len(active) + (0 if policy == "Queue" else len(queued))
+    verdict = admit_fire(policy, unfinished, len(queued), spec.get("maxQueued"))
     if verdict.action == "Skip" or exists:
         return {"outcome": "Skipped", "reason": verdict.reason or "a job of this name is there already"}
     if verdict.action == "Replace":
@@ -170,7 +172,14 @@ async def _jobs_of(batch: Batch, uid: str) -> tuple[list[Object], list[Object]]:
     """The live and the queued jobs that a schedule owns."""
     owned = "t.owners @> ARRAY[%s]::uuid[] AND t.phase = ANY(%s)"
     live = await batch.objects(JOB, owned, (uid, ["Assigned", "Running"]))
-    return live, await batch.objects(JOB, owned, (uid, ["Queued"]))
+    queued = await batch.objects(JOB, owned, (uid, ["Queued"]))
+    return live, [*queued, *(change.state for change in batch.changes if _is_new_job_of(change, uid))]
+
+
+def _is_new_job_of(change: Change, uid: str) -> bool:
+    """Whether a change of this very batch makes a job of the schedule: no query sees that yet."""
+    owners = change.state["metadata"].get("ownerReferences") or []
+    return change.kind is JOB and change.old is None and any(owner["uid"] == uid for owner in owners)
 
 
 def _cancel(batch: Batch, jobs: list[Object]) -> None:
