@@ -108,7 +108,7 @@ def run(found: Place) -> int:
 
 
 def set_up(bench: Bench, url: str) -> int:
-    """Namespaces, the workflow, the robots that are listed (which warms the server up); the head before these robots."""
+    """Namespaces, the workflow, the robots that are listed (a warm-up, too); the head before these robots."""
     with bench.server.connect() as connection:
         for name in ("listed", "written"):
             connection.expect(201, "POST", "/api/v1/namespaces", samples.namespace(name))

@@ -1,8 +1,8 @@
 """How is one apiserver kept busy by many connections at the price of little CPU?
 
-A process of its own, told by `api.py`. Reads one JSON line a phase: {"phase", "namespace", "connections", "first", "seconds", "count"}; sends pre-encoded
-requests over keep-alive connections, one at a time on each, until the seconds are over or `count` (0: no limit) are
-sent; answers one JSON line. Every answer is read whole and its status checked.
+A process of its own, told by `api.py`. Reads one JSON line a phase: {"phase", "namespace", "connections", "first",
+"seconds", "count"}; sends pre-encoded requests over keep-alive connections, one at a time on each, until the seconds are
+over or `count` (0: no limit) are sent; answers one JSON line. Every answer is read whole and its status checked.
 """
 
 from __future__ import annotations

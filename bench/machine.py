@@ -29,7 +29,7 @@ def facts(database_url: str) -> dict[str, str | int | float]:
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "python": platform.python_version(),
         "postgres": f"{row[0].split()[0]}, fsync {row[1]}, synchronous_commit {row[2]}",
-        "load_before": round(psutil.getloadavg()[0], 2),
+        "idle_before": f"{psutil.cpu_times_percent(1.0).idle:.0f} % of the processor time",
     }
 
 

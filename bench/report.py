@@ -73,13 +73,8 @@ def _cell(cell: Cell) -> str:
     if cell is None:
         return "-"
     if isinstance(cell, float):
-        return (
-            f"{cell:,.0f}"
-            if abs(cell) >= 100 or cell == int(cell)
-            else f"{cell:.1f}"
-            if abs(cell) >= 10
-            else f"{cell:.2f}"
-        )
+        digits = 0 if abs(cell) >= 100 or cell == int(cell) else 1 if abs(cell) >= 10 else 2
+        return f"{cell:,.{digits}f}"
     return f"{cell:,}" if isinstance(cell, int) else cell
 
 

@@ -122,6 +122,7 @@ def _wait_until_ready(server: Apiserver, log: Path) -> None:
 class Child:
     """A process of a benchmark's own that is told what to do, and answers, one JSON line each."""
 
+    name: str
     process: subprocess.Popen[bytes]
 
     @property
@@ -138,7 +139,7 @@ class Child:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise BenchmarkError(f"{self.process.args[1]} ended without an answer")  # type: ignore[index]
+            raise BenchmarkError(f"{self.name}.py ended without an answer")
         found: dict[str, Any] = orjson.loads(line)
         return found
 
@@ -154,7 +155,7 @@ def child(module: str, server: Apiserver) -> Iterator[Child]:
     argv = [sys.executable, str(HERE / f"{module}.py")]
     process = subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        yield Child(process)
+        yield Child(module, process)
     finally:
         assert process.stdin is not None
         with contextlib.suppress(OSError):

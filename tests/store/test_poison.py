@@ -14,7 +14,7 @@ from casare_store import admission, logs, reads
 from casare_store.store import Store
 from casare_store.writer import Operation
 
-from .conftest import ROBOT, robot
+from .conftest import ROBOT, labelled, robot
 
 WithStore = Callable[[Callable[[Store], Awaitable[Any]]], Any]
 
@@ -35,7 +35,7 @@ def bad(name: str, **spec: Any) -> Object:
 
 POISONS: dict[str, tuple[Operation, int]] = {
     "a key that Postgres can't read": (admission.create(ROBOT, robot("a\x00b")), 422),
-    "text that Postgres can't keep": (admission.create(ROBOT, bad("p", tags=["a\x00b"])), 422),
+    "a label that Postgres can't keep": (admission.create(ROBOT, labelled("p", site="a\x00b")), 422),
     "a value of the wrong type": (admission.create(ROBOT, bad("p", environment={"no": "text"})), 500),
     "a number too great for its column": (admission.create(ROBOT, bad("p", maxConcurrentJobs=2**40)), 500),
     "a number against the constraint": (admission.create(ROBOT, bad("p", maxConcurrentJobs=101)), 422),
