@@ -19,7 +19,7 @@ from sockets import Connection
 from system import Apiserver, Place, apiserver, child
 from watchers import DIGITS, SEQUENCE
 
-EVENTS = 120
+EVENTS = 100
 PACE = 20.0  # PUTs a second
 WARM_UP = 20  # PUTs before anybody watches
 ROBOTS = 10

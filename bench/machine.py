@@ -41,7 +41,7 @@ def _processor() -> str:
     return next(named, platform.processor() or platform.machine())
 
 
-def fsync_ms(directory: Path, times: int = 40) -> float:
+def fsync_ms(directory: Path, times: int = 20) -> float:
     """Median milliseconds to append 8 kB to a file in `directory` and have it on disk."""
     sync = getattr(os, "fdatasync", os.fsync)
     taken = []

@@ -1,0 +1,125 @@
+"""The four roles: who may do what, where. (Every route is tried for every role in tests/api/test_roles.py.)"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, get_args
+
+import pytest
+
+from casare_api.decisions.access import Attempted, Identity, Verb, allowed, may_serve, robot_may_write
+from casare_api.kinds import KINDS
+
+VERBS: tuple[Verb, ...] = get_args(Verb)
+RESOURCES = [kind.plural for kind in KINDS.values()] + ["blobs"]
+SUBRESOURCES = [None, "status", "log", "token", "report", "revisions"]
+SERVER = Identity("admin", "admin")
+EVERYBODY = {
+    "server": SERVER,
+    "admin": Identity("boss", "admin", "team-a", key_uid="1"),
+    "operator": Identity("op", "operator", "team-a", key_uid="2"),
+    "viewer": Identity("eye", "viewer", "team-a", key_uid="3"),
+    "robot": Identity("pc-01", "robot", "team-a", "pc-01", "4"),
+}
+HERE, NAMES = "team-a", [None, "pc-01", "other"]
+
+
+def everything(namespace: str | None) -> list[Attempted]:
+    return [Attempted(verb, resource, sub, namespace, name)
+            for verb, resource, sub, name in itertools.product(VERBS, RESOURCES, SUBRESOURCES, NAMES)]  # fmt: skip
+
+
+def granted(who: str, namespace: str | None) -> set[Attempted]:
+    return {what for what in everything(namespace) if allowed(EVERYBODY[who], what)}
+
+
+def test_only_the_server_is_let_do_everything() -> None:
+    assert granted("server", None) == set(everything(None)) and granted("server", HERE) == set(everything(HERE))
+
+
+@pytest.mark.parametrize("who", ["admin", "operator", "viewer"])
+@pytest.mark.parametrize("where", [None, "team-b"])
+def test_a_namespaces_keys_reach_no_further(who: str, where: str | None) -> None:
+    assert granted(who, where) == set()
+
+
+def test_each_role_may_what_the_one_below_it_may() -> None:
+    assert granted("viewer", HERE) < granted("operator", HERE) < granted("admin", HERE) < granted("server", HERE)
+
+
+def test_a_viewer_changes_nothing() -> None:
+    assert {what.verb for what in granted("viewer", HERE)} == {"get", "list", "watch"}
+
+
+def test_an_operator_runs_the_fleet_and_gives_out_no_keys() -> None:
+    written = {what.resource for what in granted("operator", HERE) if what.verb not in ("get", "list", "watch")}
+    assert written == {"robots", "workflows", "jobs", "schedules", "fires", "events", "blobs"}
+
+
+def test_a_namespaces_admin_makes_no_namespaces() -> None:
+    namespaces = {what.verb for what in granted("admin", HERE) if what.resource == "namespaces"}
+    assert namespaces <= {"get", "list", "watch"}
+    own = Attempted("get", "namespaces", None, None, HERE)
+    assert all(allowed(EVERYBODY[who], own) for who in ("server", "admin", "operator", "viewer"))
+    assert not any(allowed(EVERYBODY[who], Attempted("get", "namespaces", None, None, "team-b"))
+                   for who in ("admin", "operator", "viewer", "robot"))  # fmt: skip
+
+
+def test_a_report_is_the_robots_own_or_an_admins() -> None:
+    def reports(who: str) -> set[str | None]:
+        return {what.name for what in granted(who, HERE)
+                if (what.verb, what.resource, what.subresource) == ("create", "robots", "report")}  # fmt: skip
+
+    assert reports("robot") == {"pc-01"}
+    assert reports("admin") == reports("server") == set(NAMES)
+    assert reports("operator") == reports("viewer") == set()
+
+
+def test_a_robot_has_itself_its_jobs_and_what_it_knows_by_hash() -> None:
+    here = {(what.verb, what.resource, what.subresource, what.name) for what in granted("robot", HERE)}
+    itself = {("get", "robots", None, "pc-01"), ("patch", "robots", None, "pc-01"), ("create", "robots", None, "pc-01"),
+              ("create", "robots", None, None), ("get", "robots", "report", "pc-01"),
+              ("patch", "robots", "report", "pc-01"), ("create", "robots", "report", "pc-01")}  # fmt: skip
+    assert {one for one in here if one[1] == "robots"} == itself | {
+        (verb, "robots", sub, None) for verb, _, sub, name in here if name is None and verb == "create"
+        for sub in SUBRESOURCES
+    } & here  # fmt: skip
+    assert {one[1] for one in here} == {"robots", "jobs", "workflows", "blobs"}
+    assert {(verb, sub) for verb, resource, sub, _ in here if resource == "jobs"} == {
+        ("get", None), ("list", None), ("watch", None), ("create", "log"),
+    }  # fmt: skip
+    elsewhere = {(what.verb, what.resource, what.subresource) for what in granted("robot", "team-b")}
+    assert elsewhere == {("get", "workflows", "revisions"), ("get", "blobs", None), ("create", "jobs", "log"),
+                         ("get", "jobs", None), ("list", "jobs", None), ("watch", "jobs", None)}  # fmt: skip
+
+
+def a_robot(name: str = "pc-01", namespace: str = HERE, **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+@pytest.mark.parametrize("decision", [{"serves": ["*"]}, {"desiredState": "Paused"}, {"drain": {}}, {"taints": []},
+                                      {"restartRequestedAt": "x"}, {"maintenanceWindows": []}])  # fmt: skip
+def test_a_robot_does_not_decide_what_people_decide(decision: dict[str, Any]) -> None:
+    who = EVERYBODY["robot"]
+    assert not robot_may_write(who, None, a_robot(**decision))
+    assert not robot_may_write(who, a_robot(), a_robot(**decision))
+    assert not robot_may_write(who, a_robot(**decision), a_robot())
+    assert robot_may_write(who, a_robot(**decision), a_robot(**decision, tags=["a"], environment="dev"))
+
+
+def test_a_robot_writes_itself_alone() -> None:
+    who = EVERYBODY["robot"]
+    assert robot_may_write(who, None, a_robot(desiredState="Active", capabilities=["gpu"]))
+    assert not robot_may_write(who, None, a_robot("pc-02"))
+    assert not robot_may_write(who, None, a_robot(namespace="team-b"))
+
+
+@pytest.mark.parametrize(
+    ("serves", "may"), [(None, True), ([], True), ([HERE], True), (["*"], False), ([HERE, "team-b"], False)]
+)
+def test_nobodys_robots_reach_beyond_his_key(serves: list[str] | None, may: bool) -> None:
+    new = a_robot(serves=serves)
+    for who in ("admin", "operator"):
+        assert may_serve(EVERYBODY[who], None, new) is may
+        assert may_serve(EVERYBODY[who], a_robot(serves=["*", "team-b"]), new), "what was given before stays"
+    assert may_serve(SERVER, None, new)
