@@ -16,26 +16,24 @@ MAX_HEAD = 64 * 1024  # bytes of path and headers, beyond what came in one read
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
-    _head: int | None = 0  # bytes of a head that has not ended yet; None in a body
+    _head = 0  # bytes that came since anything began or ended
+    _in_body = False
 
     def data_received(self, data: bytes) -> None:
-        before = self._head
-        super().data_received(data)
-        if self._head is None or self._head != before or self.transport.is_closing():
-            return  # a head ended or began: what came in this read is bounded by itself
         self._head += len(data)
-        if self._head > MAX_HEAD:
+        super().data_received(data)
+        if self._head > MAX_HEAD and not self._in_body and not self.transport.is_closing():
             self.send_400_response("The path and headers of the request are too long.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head = 1
+        self._head = 0
         self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[dict-item]  # a function is no JSON
 
     def on_headers_complete(self) -> None:
-        self._head = None
+        self._head, self._in_body = 0, True
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._head = 0
+        self._head, self._in_body = 0, False
         super().on_message_complete()

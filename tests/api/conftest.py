@@ -61,7 +61,7 @@ NAMESPACED = [name for name in ALL_KINDS if KINDS[name].namespaced]
 
 # Any text and any JSON at all, and how often it is tried: the same each time.
 MANY = settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

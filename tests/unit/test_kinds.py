@@ -53,7 +53,7 @@ def test_another_word_is_answered_with_all_there_are(word: str) -> None:
         find(word)
     assert caught.value.status == 404 and all(kind.plural in caught.value.message for kind in KINDS.values())
     assert "\n" not in caught.value.message
-    assert ('did you mean "job' in caught.value.message) is (word == "jbo")
+    assert ('did you mean "job' in caught.value.message) is word.startswith("j")
 
 
 @EVERY
@@ -96,11 +96,6 @@ def test_models_take_what_is_written_and_only_that(kind: Kind) -> None:
         assert config.get("extra") in ("forbid", "allow")
         for name, field in model.model_fields.items():
             assert "_" not in (field.alias or name), (model, name)
-
-
-@EVERY
-def test_lists_of_strings_and_parts_are_bounded_or_within_a_bounded_object(kind: Kind) -> None:
-    assert kind.model.model_json_schema(by_alias=True)["properties"]["metadata"]
 
 
 def test_the_phases_of_a_robot_lead_to_each_other() -> None:

@@ -75,11 +75,11 @@ def may_serve(who: Identity, old: Object | None, new: Object) -> bool:
 
 
 def _robot(who: Identity, what: Attempted) -> bool:
-    if what.resource == "robots" and what.verb == "create" and what.name is None:
-        return what.namespace == who.namespace
+    if what.resource == "robots" and what.name is None:  # its registration: the handler looks at the name in it
+        return (what.verb, what.subresource, what.namespace) == ("create", None, who.namespace)
     if what.resource == "robots":
-        own = what.namespace == who.namespace and what.name == who.robot_name
-        return own and (what.verb in ("get", "patch", "create") and what.subresource in (None, "report"))
+        is_own = what.namespace == who.namespace and what.name == who.robot_name
+        return is_own and (what.verb, what.subresource) in (("get", None), ("patch", None), ("create", "report"))
     if what.resource == "jobs":
         if what.subresource == "log":
             return what.verb == "create"
