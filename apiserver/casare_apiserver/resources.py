@@ -6,6 +6,7 @@ Handlers turn a request into an operation or a query of the store and its result
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,7 @@ class Resources:
 
     async def watch(self, request: Request, target: Target) -> None:
         """Streams events until the client goes, the time is up, or the watch is cut off."""
-        query, _ = list_query(request, target)
+        query = dataclasses.replace(list_query(request, target)[0], limit=0, after=None)  # a watch has no pages
         for option in ("sendInitialEvents", "resourceVersionMatch"):
             if option in request.query:  # ignored, it would leave the client waiting for ever
                 raise options.wrong(option, "Forbidden: a watch has no initial events here: list, then watch")

@@ -80,7 +80,7 @@ def test_following_ends_with_the_job(api: Api, robot: Robots) -> None:
     send(rob, job, 2, "done\n")
     assert not follower.ended
     rob.say(job, "Succeeded")
-    until(lambda: follower.ended, "it ends", 5)
+    until(lambda: follower.ended, "it ends", 40)
     assert follower.text == "begun\ndone\n"
     assert read(api, follow="true") == "begun\ndone\n", "following what is over ends at once"
 
@@ -95,7 +95,7 @@ def test_following_goes_on_with_the_next_attempt(api: Api, robot: Robots) -> Non
     second = rob.assigned(api, "j")
     send(rob, second, 1, "luck\n")
     rob.say(second, "Succeeded")
-    until(lambda: follower.ended and only_first.ended, "both end", 10)
+    until(lambda: follower.ended and only_first.ended, "both end", 40)
     assert follower.text == "no luck\n--- attempt 2 ---\nluck\n"
     assert only_first.text == "no luck\n"
     assert read(api) == "luck\n" and read(api, attempt="1") == "no luck\n", "the last attempt, or the one asked for"
@@ -139,6 +139,6 @@ def test_the_log_of_a_job_that_is_gone(api: Api) -> None:
     until(lambda: api.http.get("/healthz").status_code == 200, "the server is there")
     api.delete("Job", "j")
     api.create("Job", "j")
-    until(lambda: follower.ended, "another job of this name is another log", 5)
+    until(lambda: follower.ended, "another job of this name is another log", 40)
     assert read(api) == ""
     assert is_status(api.call("GET", api.path("Job", "j", "log"), params={"attempt": "first"}), 400)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 from casare_store import embedded
 
 from ..conftest import running, until
-from .conftest import Api, dumps, is_status
+from .conftest import Api, Watch, dumps, is_status
 
 WATCHERS, EVENTS = 50, 1_000
 BIG = 100_000  # bytes of an annotation
@@ -60,6 +62,31 @@ def test_a_thousand_events_reach_fifty_watchers_none_lost_none_twice_all_in_orde
     assert {what for _, what in first} == expected
     assert [version for version, _ in first] == sorted({version for version, _ in first})
     assert all(seen == first for seen in all_seen)
+
+
+@pytest.mark.parametrize("how", ["watch alone", "list, then watch"])
+def test_whenever_a_watch_begins_each_object_is_told_once(api: Api, how: str) -> None:
+    """Watches that begin one after another while 300 objects are made: from list to live events there is no seam."""
+    names = [f"w{number:03}" for number in range(300)]
+    writer = api.of(api.key)
+    thread = threading.Thread(target=lambda: [writer.create("Workflow", name) for name in names])
+    with contextlib.ExitStack() as stack:
+        thread.start()
+        begun: list[tuple[Watch, list[str]]] = []
+        while thread.is_alive() and len(begun) < 40:
+            listed = None if how == "watch alone" else api.list("Workflow")
+            version = listed["metadata"]["resourceVersion"] if listed else "0"
+            watch = stack.enter_context(api.watch("Workflow", resourceVersion=version, limit="3"))
+            begun.append((watch, [item["metadata"]["name"] for item in listed["items"]] if listed else []))
+        for watch, found in begun:
+            while len(found) < len(names):
+                ((type_, name),) = watch.take(1)
+                assert type_ == "ADDED"
+                found.append(name)
+            assert found == names
+        assert len(begun) > 3
+    thread.join()
+    writer.close()
 
 
 class SlowClient:
