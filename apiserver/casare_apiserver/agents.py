@@ -217,7 +217,7 @@ class Agents:
         gone = asyncio.create_task(_gone(request))
         try:
             async for text in self._log(job, target, wanted, is_followed):
-                if gone.done() or not request.is_welcome():
+                if gone.done() or self.hub.stopped or not request.is_welcome():
                     break
                 await request.chunk(text.encode())
             await request.chunk(b"", more=False)

@@ -180,6 +180,7 @@ class Hub:
     listeners: list[Listener] = field(default_factory=list)
     begin_anew: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     alive_at: float = 0.0  # loop time of the last look at the log
+    stopped: bool = False
     _ring_bytes: int = 0
     _first: int = 0  # the ring answers watches that start at or after this revision
     _index: dict[tuple[str, int, str], set[Watcher]] = field(default_factory=dict)
@@ -199,7 +200,8 @@ class Hub:
         ]
 
     async def stop(self) -> None:
-        """Ends every watch cleanly, so that clients resume elsewhere."""
+        """Ends every watch cleanly, so that clients resume elsewhere, and takes no more of them."""
+        self.stopped = True
         for task in self._tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -211,7 +213,9 @@ class Hub:
         return (watcher for group in list(self._index.values()) for watcher in list(group))
 
     def add(self, watcher: Watcher) -> None:
-        """Files a watcher, after replaying what the ring has since its revision. Raises ApiError 410."""
+        """Files a watcher, after replaying what the ring has since its revision. Raises ApiError 410, 503."""
+        if self.stopped:
+            raise ApiError.unavailable("the server is stopping: try again in a moment")
         if watcher.since < self._first:
             raise expired(f"too old resource version: {watcher.since} ({self.rv})")
         newest_first = itertools.takewhile(lambda entry: entry.change.rv > watcher.since, reversed(self.ring))

@@ -50,14 +50,14 @@ class Request:
         return header(self.scope, name)
 
     async def body(self, limit: int = MAX_BODY) -> bytes:
-        """The whole body. Raises ApiError 413 beyond `limit` bytes."""
+        """The whole body. Raises ApiError 413 beyond `limit` bytes, 408 when it does not come."""
         declared = self.header(b"content-length")
         if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
             raise too_large(limit)
         parts: list[bytes] = []
         size = 0
         while True:
-            message = await self.receive()
+            message = await self._part()
             if message["type"] == "http.disconnect":
                 raise ApiError(400, "BadRequest", "the client went away while it sent the body")
             part = message.get("body", b"")
@@ -73,6 +73,14 @@ class Request:
         cut = self.scope.get("extensions", {}).get(ABORT)
         if cut is not None:
             cut()
+
+    async def _part(self) -> Message:
+        try:
+            async with asyncio.timeout(self.stall_seconds):
+                return await self.receive()
+        except TimeoutError:
+            why = f"the rest of the body did not come within {self.stall_seconds:g} seconds"
+            raise ApiError(408, "Timeout", why) from None
 
     async def chunk(self, body: bytes, more: bool = True) -> None:
         """Sends a part of an answer that goes on for long.

@@ -106,6 +106,7 @@ def test_depth_is_bounded(api: Api, depth: int, where: str) -> None:
         if len(body) < 3_000_000:
             expected = (201,) if depth == 99 and '"x"' in where else (400, 422)  # unknown, and left out
             assert answered(api.call("POST", api.path("Robot"), content=body)) in expected
+            assert answered(api.call("PUT", api.path("Robot", "x"), content=body)) in (400, 422)
             patch = {"content-type": MERGE}
             assert answered(api.call("PATCH", api.path("Robot", "x"), content=body, headers=patch)) in (400, 404)
 
@@ -186,6 +187,8 @@ def test_sizes_are_bounded(api: Api) -> None:
     assert "metadata.annotations: Too long" in message(post(big), 422)
     many = sample("Workflow", "big", {"spec": {"runner": "x", "parameters": {"enum": list(range(150_000))}}})
     assert "more than 100000 values" in message(post(many), 400)
+    large = sample("Workflow", "big", {"spec": {"runner": "x", "parameters": {"enum": list(range(50_000))}}})
+    assert "a JSON Schema may have no more than 65536 characters" in message(post(large), 422)
     wrong = sample("Workflow", "big", {"spec": {"runner": "command", "args": [1] * 900}})
     answer = post(wrong)
     assert "and 880 more" in message(answer, 422) and len(answer.json()["details"]["causes"]) == 21

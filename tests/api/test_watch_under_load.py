@@ -174,6 +174,7 @@ def own(postgres: embedded.Server, tmp_path_factory: pytest.TempPathFactory) -> 
         found = Api(server)
         yield found
         found.close()
+        assert "Traceback" not in (server.directory / "apiserver.log").read_text()
 
 
 def restart(api: Api) -> None:
@@ -195,8 +196,12 @@ def test_a_restarted_server_goes_on_where_its_clients_were(own: Api) -> None:
     with own.watch("Workflow", resourceVersion=version) as watch:
         own.create("Workflow", "b")
         assert watch.take(1) == [("ADDED", "b")]
-        restart(own)
-        assert watch.rest() == [], "a server that stops ends its watches cleanly"
+        own.create("Job", "j")
+        log = {"url": own.path("Job", "j", "log"), "params": {"follow": "true"}, "headers": {"x-api-key": own.key}}
+        with own.http.stream("GET", **log) as followed:
+            restart(own)
+            assert followed.read() == b"", "a server that stops ends its logs cleanly,"
+        assert watch.rest() == [], "and its watches"
     own.create("Workflow", "c")
     with own.of(key).watch("Workflow", resourceVersion=version) as watch:
         assert watch.take(2) == [("ADDED", "b"), ("ADDED", "c")]

@@ -6,6 +6,7 @@ that editing a workflow never changes a queued job.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -13,6 +14,8 @@ from pydantic import Field, field_validator, model_validator
 from casare_api.kinds.kind import AGE, NAME, Duration, Kind, Model, ObjectMeta, OpenModel, Quantity, Word, column
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import LabelSelector
+
+MAX_SCHEMA = 64 * 1024  # characters; every job is checked against it while others wait to be written
 
 
 class GitFile(Model):
@@ -145,6 +148,14 @@ class WorkflowSpec(Model):
     concurrency: Concurrency | None = None
     limits: Limits | None = None
     ttl_after_finished: Duration = "7d"
+
+    @field_validator("parameters")
+    @classmethod
+    def _schema_is_small(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        size = len(json.dumps(schema))
+        if size > MAX_SCHEMA:
+            raise ValueError(f"a JSON Schema may have no more than {MAX_SCHEMA} characters, found {size}")
+        return schema
 
     @model_validator(mode="after")
     def _has_something_to_run(self) -> WorkflowSpec:

@@ -300,7 +300,10 @@ def _value_at(obj: Any, loc: Sequence[str | int]) -> Any:
 
 def _show(value: Any) -> str:
     """A value as people see it in a message, cut at 80 characters."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except RecursionError:
+        return "(nested too deep to show)"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
