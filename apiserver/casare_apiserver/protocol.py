@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from casare_apiserver.wire import ABORT
+from casare_apiserver.wire import ABORT, IS_PAUSED
 
 MAX_HEAD = 64 * 1024  # bytes of path and headers, beyond what came in one read
 
@@ -28,7 +28,8 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head = 0
-        self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[dict-item]  # a function is no JSON
+        calls = {ABORT: self.transport.abort, IS_PAUSED: lambda: self.flow.write_paused}
+        self.scope["extensions"] = calls  # type: ignore[typeddict-item]  # functions are no JSON
 
     def on_headers_complete(self) -> None:
         self._head, self._in_body = 0, True

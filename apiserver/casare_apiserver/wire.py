@@ -22,7 +22,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 MAX_BODY = 3 * 1024 * 1024  # bytes, as in Kubernetes
-ABORT = "casare.abort"  # the scope's extension that our protocol adds
+# The extensions of the scope that our protocol adds: how to hang up, and whether what is sent has to wait.
+ABORT, IS_PAUSED = "casare.abort", "casare.is_paused"
 MAX_WARNING, MAX_WARNINGS = 256, 4096  # characters in one and in all of them, as in Kubernetes
 
 
@@ -88,6 +89,9 @@ class Request:
 
         Raises ClientStalled, after hanging up, when what was sent before does not leave.
         """
+        if not self._is_paused():  # the usual case: nothing waits, so nothing can stall
+            await self.send({"type": "http.response.body", "body": body, "more_body": more})
+            return
         # A bare timer: hanging up wakes whoever waits to send. asyncio.timeout costs half as much as the event itself.
         timer = asyncio.get_running_loop().call_later(self.stall_seconds, self._hang_up)
         try:
@@ -96,6 +100,11 @@ class Request:
             timer.cancel()
         if self.has_stalled:
             raise ClientStalled
+
+    def _is_paused(self) -> bool:
+        """Whether the client has left so much unread that sending has to wait."""
+        asked = self.scope.get("extensions", {}).get(IS_PAUSED)
+        return True if asked is None else bool(asked())
 
     def _hang_up(self) -> None:
         self.has_stalled = True

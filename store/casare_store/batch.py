@@ -106,6 +106,17 @@ class Batch:
         self.changes.append(change)
         return change.new
 
+    def mark(self) -> tuple[int, int, int]:
+        """Where this batch stands, for `back_to`."""
+        return self.rv, len(self.changes), len(self.statements)
+
+    def back_to(self, mark: tuple[int, int, int]) -> None:
+        """Forgets what was staged since a mark. Only for what has not been sent."""
+        assert mark[1] >= self._sent, "what was sent can only be rolled back whole"
+        self.rv = mark[0]
+        del self.changes[mark[1] :]
+        del self.statements[mark[2] :]
+
     def also(self, query: str, args: Sequence[Any]) -> None:
         """Another statement to run in this transaction, for what lies beside the rows (revisions, tombstones)."""
         self.statements.append((query, args))

@@ -100,7 +100,7 @@ async def add_log(pool: Pool, job_uid: str, attempt: int, seq: int, data: str) -
 
 
 async def read_log(pool: Pool, job_uid: str, attempt: int, after: int, limit: int = 64) -> list[tuple[int, str]]:
-    """The next chunks (number, text) after a number, in order; only as far as there is no gap."""
+    """The next chunks (number, text) after a number, in order. An agent sends one when the one before it was taken."""
     async with pool.connection() as connection:
         cursor = await connection.execute(
             "SELECT seq, data FROM job_logs WHERE job_uid = %s AND attempt = %s AND seq > %s ORDER BY seq LIMIT %s",

@@ -224,7 +224,8 @@ _SWEEPS = (
     "WHERE j.namespace = r.namespace AND position(r.hash IN j.head) > 0) AND NOT EXISTS (SELECT FROM workflows w "
     "WHERE w.namespace = r.namespace AND position(r.hash IN w.head) > 0)",
     "DELETE FROM blobs b WHERE made < clock_timestamp() - interval '1 day' AND NOT EXISTS (SELECT FROM revisions r "
-    "WHERE r.namespace = b.namespace AND position(b.sha256 IN r.content) > 0)",
+    "WHERE r.namespace = b.namespace AND position(b.sha256 IN r.content) > 0) AND NOT EXISTS (SELECT FROM jobs j "
+    "WHERE j.namespace = b.namespace AND j.workflow IS NULL AND position(b.sha256 IN j.head) > 0)",
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,14 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from casare_api.kinds import Kind
+from casare_api.kinds.job import FINAL, JOB
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import FieldSelector, LabelSelector, Requirement
 from casare_store import rendering
 from casare_store.columns import FIELD_COLUMNS
 from casare_store.connection import snapshot
 
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 CHUNK = 500  # objects a COPY row
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
@@ -98,6 +101,9 @@ def conditions(query: Query) -> tuple[str, list[Any]]:
         found = _field_column(query.kind, term.field)
         parts.append(f"coalesce({found}, '') {'<>' if term.operator == '!=' else '='} %s")
         args.append(term.value)
+    implied, uids = _implied(query)
+    parts += implied
+    args += uids
     for requirement in query.labels.requirements if query.labels else ():
         clause, values = _label_clause(requirement)
         parts.append(clause)
@@ -106,6 +112,17 @@ def conditions(query: Query) -> tuple[str, list[Any]]:
         parts.append("(t.namespace, t.name) > (%s, %s)")
         args += query.after
     return " AND ".join(parts), args
+
+
+def _implied(query: Query) -> tuple[list[str], list[str]]:
+    """What follows from an agent's selection (its robot's jobs, no final phase), said so that the index of live jobs
+    answers it: a job that is not final and has a robot is live. Without it every relist would read all jobs."""
+    terms = query.fields.terms if query.fields and query.kind is JOB else ()
+    left_out = {term.value for term in terms if term.field == "status.phase" and term.operator == "!="}
+    uids = [term.value for term in terms if term.field == "status.robotUID" and term.operator != "!="]
+    if not left_out >= FINAL or not uids or not _UUID.fullmatch(uids[0]):
+        return [], []
+    return ["t.phase IN ('Assigned', 'Running')", "t.robot_uid = %s::uuid"], uids[:1]
 
 
 def _field_column(kind: Kind, field: str) -> str:

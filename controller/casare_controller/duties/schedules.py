@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import psycopg
 import structlog
 
 from casare_api.decisions import lifecycle
@@ -29,6 +30,7 @@ from casare_store.store import Store
 from casare_store.writer import Context
 
 PER_RUN = 50  # schedules in one transaction
+_TIMES = ("nextFireTime", "wakeTime")
 log = structlog.get_logger(__name__)
 
 
@@ -51,7 +53,7 @@ class Schedules:
             async with begin(connection) as batch:
                 due = await batch.objects(SCHEDULE, "t.due <= clock_timestamp() ORDER BY t.due LIMIT %s", (PER_RUN,))
                 for schedule in due:
-                    told += [(schedule, fire) for fire in await fire_due(batch, schedule)]
+                    told += [(schedule, fire) for fire in await self._fire(batch, schedule)]
                 await batch.commit()
         for schedule, fire in told:
             outcome, reason = fire["status"]["outcome"], fire["status"].get("reason") or ""
@@ -62,6 +64,30 @@ class Schedules:
                 "Normal" if outcome == "Fired" else "Warning",
             )
         return {"fires": len(told)}
+
+    async def _fire(self, batch: Batch, schedule: Object) -> list[Object]:
+        """The fires of one schedule; one that can't fire is set aside and keeps none of the others from theirs."""
+        mark = batch.mark()
+        try:
+            return await fire_due(batch, schedule)
+        except psycopg.Error:
+            raise
+        except Exception as error:
+            log.exception("a schedule can't fire", namespace=schedule["metadata"]["namespace"],
+                          schedule=schedule["metadata"]["name"])
+            batch.back_to(mark)
+            set_aside(batch, schedule, str(error))
+            self.events.tell(schedule, "Broken", f"it can't fire: {error}", "Warning")
+            return []
+
+
+def set_aside(batch: Batch, schedule: Object, why: str) -> None:
+    """Stages a schedule that fires no more until its spec is changed, and says so in its Ready condition."""
+    status = {key: value for key, value in (schedule.get("status") or {}).items() if key not in _TIMES}
+    message = f"it can't fire: {why}; change its spec to try again"
+    ready = {"type": "Ready", "status": "False", "reason": "Broken", "message": message,
+             "lastTransitionTime": times.to_text(batch.now)}
+    batch.stage(SCHEDULE, schedule, {**schedule, "status": {**status, "conditions": [ready]}})
 
 
 async def fire_due(batch: Batch, schedule: Object) -> list[Object]:
@@ -78,7 +104,7 @@ async def fire_due(batch: Batch, schedule: Object) -> list[Object]:
     fires = [await _carry_out(batch, schedule, decision) for decision in plan.fires]
     done = [fire for fire in fires if fire is not None]
     status = {
-        key: value for key, value in (schedule.get("status") or {}).items() if key not in ("nextFireTime", "wakeTime")
+        key: value for key, value in (schedule.get("status") or {}).items() if key not in _TIMES
     }
     if plan.next is not None:
         status["nextFireTime"] = times.to_text(plan.next)
