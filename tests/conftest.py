@@ -30,11 +30,14 @@ TEMPLATE = "casare_template"
 Found = TypeVar("Found")
 
 
-def until(condition: Callable[[], Found], what: str = "the condition", seconds: float = 30.0) -> Found:
+def until(
+    condition: Callable[[], Found], what: str | Callable[[], str] = "the condition", seconds: float = 30.0
+) -> Found:
     """Waits for a condition and returns what it found; fails with its words where that takes too long."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} s: {what() if callable(what) else what}")
         time.sleep(0.02)
     return found
 

@@ -27,7 +27,6 @@ from casare_apiserver.watch import Hub
 from casare_store import admission, memory
 from casare_store.events import Recorder
 from casare_store.heartbeats import Heartbeats
-from casare_store.schema import wait_for_schema
 from casare_store.store import Store
 
 
@@ -56,8 +55,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     Raises psycopg.OperationalError when the database can't be reached, ValueError when there is no admin key.
     """
     admin_hash = digest(settings.admin())
-    await wait_for_schema(settings.database_url)
-    store = await Store.open(settings.database_url)
+    store = await Store.open_when_ready(settings.database_url)
     hub = Hub(settings.database_url, settings.bookmark_seconds)
     heartbeats = Heartbeats(store.pool)
     events = Recorder(store.writer, "apiserver")

@@ -17,7 +17,7 @@ from casare_controller.duties.timers import Timers
 from casare_controller.manager import Duty, Manager
 from casare_store import logs, memory
 from casare_store.events import Recorder
-from casare_store.schema import WrongSchema, wait_for_schema
+from casare_store.schema import WrongSchema
 from casare_store.store import Store
 
 
@@ -40,8 +40,7 @@ def main() -> int:
 
 
 async def _run(url: str) -> None:
-    await wait_for_schema(url)
-    store = await Store.open(url, pool_size=6)
+    store = await Store.open_when_ready(url, pool_size=6)
     events = Recorder(store.writer, "controller")
     events.start()
     stop = asyncio.Event()

@@ -71,6 +71,7 @@ class Batch:
     changes: list[Change] = field(default_factory=list)
     statements: list[tuple[str, Sequence[Any]]] = field(default_factory=list)
     _sent: int = 0  # changes that are on their way already
+    _is_asked: bool = False  # to commit
 
     async def read(self, keys: Iterable[Key]) -> dict[Key, Object]:
         """The current objects at these keys; missing ones are left out."""
@@ -133,35 +134,36 @@ class Batch:
         self.connection.pgconn.flush()
 
     async def commit(self) -> None:
-        """Writes what is left, numbers and commits. Raises OutcomeUnknown when the connection breaks on the way."""
-        connection, is_asked = self.connection, False
-        try:
-            for query, args in self.statements:
-                await connection.execute(query, args)
-            await self.send()
-            if self.changes:
-                await connection.execute("UPDATE heads SET rv = %s", (self.rv,), prepare=True)
-                await connection.execute(f"NOTIFY {CHANNEL}")
-            is_asked = True
-            async with connection.pipeline():  # leaving it waits for everything that was sent
-                await connection.execute("COMMIT")
-        except Exception as error:
-            # Only a transaction that is there and failed is known not to have been committed. A backend that is told to
-            # end finishes its COMMIT first and answers with an error all the same.
-            is_known = not is_asked or connection.info.transaction_status == TransactionStatus.INERROR
-            if self.changes and not is_known:
-                first = self.changes[0]
-                raise OutcomeUnknown(first.rv, first.state["metadata"]["uid"]) from error
-            raise
+        """Sends what is left, the new head and the commit. It has happened when the batch is left without an error."""
+        for query, args in self.statements:
+            await self.connection.execute(query, args)
+        await self.send()
+        if self.changes:
+            await self.connection.execute(_HEAD, (self.rv, CHANNEL), prepare=True)
+        self._is_asked = True
+        await self.connection.execute("COMMIT")
+
+    def unknown(self) -> OutcomeUnknown | None:
+        """What to look for after an error, where the commit may have happened all the same; None where it has not.
+
+        Only a transaction that is there and failed is known not to have been committed. A backend that is told to end
+        finishes its COMMIT first and answers with an error all the same.
+        """
+        is_known = not self._is_asked or self.connection.info.transaction_status == TransactionStatus.INERROR
+        if is_known or not self.changes:
+            return None
+        first = self.changes[0]
+        return OutcomeUnknown(first.rv, first.state["metadata"]["uid"])
 
 
 @asynccontextmanager
 async def begin(connection: Connection, keys: Iterable[Key] = ()) -> AsyncIterator[Batch]:
     """Opens a transaction that holds the history lock and reads these objects under it, in one round trip.
 
-    All of it is one pipeline, so that statements are sent without waiting for the one before. Rolls back unless
-    `commit` was called.
+    All of it is one pipeline, so that statements are sent without waiting for the one before; leaving it waits for
+    them all. Rolls back unless `commit` was called. Raises OutcomeUnknown when the connection broke during the commit.
     """
+    batch: Batch | None = None
     try:
         async with connection.pipeline():
             await connection.execute("BEGIN")
@@ -171,7 +173,13 @@ async def begin(connection: Connection, keys: Iterable[Key] = ()) -> AsyncIterat
             found = await head.fetchone()
             if found is None:
                 raise RuntimeError("the table heads is empty: the migrations have not run")
-            yield Batch(connection, int(found[0]), found[1], await _fetch(cursors))
+            batch = Batch(connection, int(found[0]), found[1], await _fetch(cursors))
+            yield batch
+    except Exception as error:
+        unknown = batch.unknown() if batch is not None else None
+        if unknown is not None:
+            raise unknown from error
+        raise
     finally:  # also of what could not even be begun: a key that Postgres refuses must not leave the connection unusable
         if connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             await connection.execute("ROLLBACK")
@@ -277,6 +285,7 @@ def _update(kind: Kind) -> str:
 
 _INSERTS = {name: _insert(kind) for name, kind in KINDS.items()}
 _UPDATES = {name: _update(kind) for name, kind in KINDS.items()}
+_HEAD = "UPDATE heads SET rv = %s RETURNING pg_notify(%s, '')"
 _LOG_COLUMNS = "rv, kind, type, namespace, name, uid, object, labels, fields, old_labels, old_fields"
 _LOG = (
     f"INSERT INTO changes ({_LOG_COLUMNS}) SELECT {_LOG_COLUMNS} "

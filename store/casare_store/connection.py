@@ -17,6 +17,7 @@ from psycopg_pool import AsyncConnectionPool
 # The one lock of the store's history. Any 63-bit number does, as long as all processes use the same.
 HISTORY_LOCK = 0x0CA5A5E
 CHANNEL = "casare"
+DatabaseError = psycopg.Error  # what any statement may raise; for callers that have no business with the driver
 
 _LIMITS = {
     "lock_timeout": "10s",

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
+import structlog
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from casare_store import changes, connection
 from casare_store.changes import Head
+from casare_store.schema import PATIENCE, wait_for_schema
 from casare_store.writer import Writer
+
+_TRY_EVERY = 0.25  # seconds between tries of a database that does not answer
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -29,6 +36,27 @@ class Store:
         await writer.start()
         await pool.open()
         return cls(url, pool, writer)
+
+    @classmethod
+    async def open_when_ready(cls, url: str, pool_size: int = 8, patience: float = PATIENCE) -> Store:
+        """Opened once the database answers and its schema is there: servers are started beside both.
+
+        Raises psycopg.OperationalError, WrongSchema when that takes longer than `patience` seconds.
+        """
+        deadline = asyncio.get_running_loop().time() + patience
+        is_told = False
+        while True:
+            left = deadline - asyncio.get_running_loop().time()
+            try:
+                await wait_for_schema(url, max(left, 0.0))
+                return await cls.open(url, pool_size)
+            except psycopg.OperationalError as error:
+                if left <= 0:
+                    raise
+                if not is_told:
+                    log.warning("the database does not answer; it is tried again", why=str(error).split("\n")[0])
+                is_told = True
+                await asyncio.sleep(_TRY_EVERY)
 
     async def close(self) -> None:
         await self.writer.stop()

@@ -129,7 +129,16 @@ class Writer:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting and not self._stopping:
-                await self._flush(self._take())
+                await self._answer(self._take())
+
+    async def _answer(self, items: list[_Item]) -> None:
+        """Writes a batch; what nobody foresaw is the answer to its items and never the end of the writer."""
+        try:
+            await self._flush(items)
+        except Exception:
+            log.exception("a batch got no answer", items=len(items))
+            for item in items:
+                _refuse(item, ApiError.internal("the server can't tell whether this was written; it is in its log"))
 
     def _take(self) -> list[_Item]:
         """The next batch: in order of arrival, each object once; a second write of an object waits its turn."""
@@ -199,22 +208,30 @@ class Writer:
 
     async def _look_up(self, items: list[_Item], unknown: batches.OutcomeUnknown) -> None:
         """After a commit that broke: was it written? Written items need their new state, the others another try."""
-        await self._reconnect(unknown)
-        assert self.connection is not None
-        try:
-            happened = await batches.committed(self.connection, unknown)
-        except psycopg.OperationalError as error:
+        error: Exception = unknown
+        while not self._stopping:
             await self._reconnect(error)
-            await self._look_up(items, unknown)
-            return
-        if not happened:
+            try:
+                known = await self._written(items, unknown)
+                break
+            except psycopg.Error as another:
+                error = another
+        else:
+            known = None
+        if known is None:
             self._put_back(items)
             return
-        async with batches.begin(self.connection, [item.operation.key for item in items]) as batch:
-            known = batch.known
         for item in items:
             if not item.result.done():
                 item.result.set_result(known.get(item.operation.key))
+
+    async def _written(self, items: list[_Item], unknown: batches.OutcomeUnknown) -> dict[Key, Object] | None:
+        """The objects of a batch that was committed after all; None where it was not. Raises psycopg.Error."""
+        assert self.connection is not None
+        if not await batches.committed(self.connection, unknown):
+            return None
+        async with batches.begin(self.connection, [item.operation.key for item in items]) as batch:
+            return batch.known
 
     def _put_back(self, items: list[_Item]) -> None:
         self._waiting.extendleft(reversed([item for item in items if not item.result.done()]))

@@ -105,14 +105,29 @@ def ended(client: Client) -> int:
     return sum(count for phase, count in phases(client).items() if phase in FINAL)
 
 
+def state_of(fleet: Fleet, client: Client) -> str:
+    """What hangs, for whoever reads the failure: jobs that have not ended, robots, and the end of every log."""
+    try:
+        hanging = [job["status"] for job in client.list("Job")["items"] if job["status"]["phase"] not in FINAL]
+        robots = [(robot["metadata"]["name"], robot["status"]) for robot in client.list("Robot")["items"]]
+    except (ApiError, Unreachable) as error:
+        hanging, robots = [], [str(error)]
+    logs = "".join(f"\n--- {name}, {process.poll()}\n{fleet.log(name)}" for name, process in fleet.processes.items())
+    return f"{phases(client)}; {hanging[:3]}; {robots}{logs}"
+
+
 def test_kill_9_of_everything_one_at_a_time_loses_and_doubles_no_job(fleet: Fleet) -> None:
     with fleet.client() as client:
         submit(client)
         for step, victim in enumerate(["apiserver", "controller", "one", "postgres"], start=1):
-            until(lambda step=step: ended(client) >= step * 30, f"{step * 30} jobs have ended; {phases(client)}", 120)
+            until(
+                lambda step=step: ended(client) >= step * 30,
+                lambda step=step: f"{step * 30} jobs have ended; {state_of(fleet, client)}",
+                120,
+            )
             fleet.kill_and_restart(victim)
             until(fleet.is_ready, f"the apiserver answers after the death of {victim}", 60)
-        until(lambda: ended(client) == JOBS, f"all {JOBS} jobs end", 180)
+        until(lambda: ended(client) == JOBS, lambda: f"all {JOBS} jobs end; {state_of(fleet, client)}", 180)
         assert phases(client) == {"Succeeded": JOBS}, "no job failed because something was killed"
     assert_each_ended_once(fleet.database)
 

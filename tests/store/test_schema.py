@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,6 +18,7 @@ from casare_api.kinds.robot import TRANSITIONS as ROBOT_TRANSITIONS
 from casare_migrations import runner
 from casare_store import columns, schema
 from casare_store.embedded import Server
+from casare_store.store import Store
 
 from ..conftest import database_url
 
@@ -26,6 +31,34 @@ def test_the_servers_need_what_the_migrations_make(database: str) -> None:
 def test_a_database_without_the_schema_is_one_line_that_says_what_to_do(postgres: Server) -> None:
     with pytest.raises(schema.WrongSchema, match="run `casare migrate`"):
         asyncio.run(schema.wait_for_schema(database_url(postgres.url, "postgres"), patience=0))
+
+
+def test_a_server_started_before_its_database_waits_for_it() -> None:
+    place = Path(tempfile.mkdtemp(prefix="casare-late-"))
+    place.chmod(0o755)
+    first = Server.start(place / "data")
+    runner.migrate(first.url)
+    first.stop()
+
+    async def opened() -> int:
+        store = await Store.open_when_ready(first.url)
+        try:
+            return (await store.head()).rv
+        finally:
+            await store.close()
+
+    try:
+        with pytest.raises(psycopg.OperationalError):
+            asyncio.run(Store.open_when_ready(first.url, patience=0))
+        with ThreadPoolExecutor(1) as waiting:
+            found = waiting.submit(lambda: asyncio.run(opened()))
+            again = Server.start(place / "data")
+            try:
+                assert found.result(timeout=60) >= 0
+            finally:
+                again.stop()
+    finally:
+        shutil.rmtree(place)
 
 
 def test_migrating_twice_changes_nothing(database: str) -> None:

@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import psycopg
 import structlog
 
 from casare_api.decisions import lifecycle
@@ -25,6 +24,7 @@ from casare_api.machinery import templates, times
 from casare_api.machinery.errors import ApiError
 from casare_store import admission, objects
 from casare_store.batch import Batch, Change, Key, begin
+from casare_store.connection import DatabaseError
 from casare_store.events import Recorder
 from casare_store.store import Store
 from casare_store.writer import Context
@@ -70,7 +70,7 @@ class Schedules:
         mark = batch.mark()
         try:
             return await fire_due(batch, schedule)
-        except psycopg.Error:
+        except DatabaseError:
             raise
         except Exception as error:
             log.exception("a schedule can't fire", namespace=schedule["metadata"]["namespace"],
