@@ -22,8 +22,9 @@ from casare_api.kinds.robot import ROBOT
 from casare_api.machinery.admission import admit
 from casare_store import admission
 from casare_store import batch as batches
-from casare_store.connection import connect
-from casare_store.writer import Operation, Writer, apply
+from casare_store.connection import connect_for_batches
+from casare_store.pipeline import Connection
+from casare_store.writer import Context, Operation, Writer, apply
 from measuring import Round
 
 CLIENTS = (1, 16, 64, 256)
@@ -38,7 +39,7 @@ class Bench:
     """The store under measurement: a writer, connections for single writes, and names that no round uses twice."""
 
     writer: Writer
-    connections: asyncio.Queue[batches.Connection] = field(default_factory=asyncio.Queue)
+    connections: asyncio.Queue[Connection] = field(default_factory=asyncio.Queue)
     numbers: Iterator[int] = field(default_factory=itertools.count)
     written: int = 0
 
@@ -52,7 +53,7 @@ class Bench:
         try:
             async with batches.begin(connection) as batch:
                 known = await batch.read({operation.key, *operation.reads})
-                new = apply(batch, operation, known)
+                new = apply(batch, operation, Context(batch.now, known, batch.also))
                 await batch.commit()
             return new
         finally:
@@ -110,7 +111,7 @@ async def _open(url: str, stack: AsyncExitStack) -> Bench:
     await bench.writer.write(admission.create(NAMESPACE, samples.namespace(SPACE)))
     bench.written += 1
     for _ in range(CONNECTIONS):
-        connection = await connect(url, "bench")
+        connection = await connect_for_batches(url, "bench")
         stack.push_async_callback(connection.close)
         bench.connections.put_nowait(connection)
     return bench

@@ -133,13 +133,13 @@ def _job(old: Object | None, new: Object, context: Context) -> Object:
     job = lifecycle.queue({**new, "spec": spec}, context.now)
     wanted = columns.requirements(job)
     context.also(
-        "INSERT INTO classes (class, requirements) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-        (wanted.digest(), wanted.canonical()),
+        "INSERT INTO classes (class, requirements) VALUES ($1::bigint, $2) ON CONFLICT DO NOTHING",
+        (str(wanted.digest()), wanted.canonical()),
     )
     declared = dig(new, "metadata", "annotations", DECLARED)
     if declared:
         context.also(
-            "INSERT INTO declared (namespace, name, hash) VALUES (%s, %s, %s) "
+            "INSERT INTO declared (namespace, name, hash) VALUES ($1, $2, $3) "
             "ON CONFLICT (namespace, name) DO UPDATE SET hash = excluded.hash, at = clock_timestamp()",
             (new["metadata"]["namespace"], new["metadata"]["name"], declared),
         )
@@ -239,7 +239,7 @@ def _workflow(old: Object | None, new: Object, context: Context) -> Object:
     content = orjson.dumps(new["spec"], option=orjson.OPT_SORT_KEYS)
     revision = hashlib.sha256(content).hexdigest()[:16]
     context.also(
-        "INSERT INTO revisions (namespace, hash, content) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        "INSERT INTO revisions (namespace, hash, content) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
         (new["metadata"]["namespace"], revision, columns.dump(new["spec"]).decode()),
     )
     return {**new, "status": {**(new.get("status") or {}), "revision": revision}}

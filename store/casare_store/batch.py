@@ -7,24 +7,26 @@ head and NOTIFY are one commit. Whoever needs several objects changed together s
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
-from psycopg import AsyncConnection
+import psycopg
 from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGresult
 
 from casare_api.kinds import KINDS, Kind, Object
 from casare_api.machinery.errors import ApiError
 from casare_store import arrays, columns, partitions, rendering
-from casare_store.columns import Encoded
 from casare_store.connection import CHANNEL, HISTORY_LOCK
+from casare_store.pipeline import Connection, Pipeline
 
 Key = tuple[str, str, str]  # kind, namespace ("" for cluster kinds), name
-Connection = AsyncConnection[Any]
 
 
 class OutcomeUnknown(Exception):
@@ -37,17 +39,14 @@ class OutcomeUnknown(Exception):
 
 @dataclass(slots=True)
 class Change:
-    """One staged change: `old` is None for a creation, `new` for a deletion."""
+    """One staged change: `old` is None for a creation, `new` for a deletion; `row` is as `columns.LOGGED` says."""
 
     kind: Kind
+    type: str
     old: Object | None
     new: Object | None
     rv: int
-    encoded: Encoded
-
-    @property
-    def type(self) -> str:
-        return "ADDED" if self.old is None else "DELETED" if self.new is None else "MODIFIED"
+    row: tuple[Any, ...]
 
     @property
     def state(self) -> Object:
@@ -65,21 +64,24 @@ class Batch:
     """
 
     connection: Connection
+    pipeline: Pipeline
     rv: int
     now: datetime
     known: dict[Key, Object] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
-    statements: list[tuple[str, Sequence[Any]]] = field(default_factory=list)
+    statements: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
     _sent: int = 0  # changes that are on their way already
-    _is_asked: bool = False  # to commit
 
     async def read(self, keys: Iterable[Key]) -> dict[Key, Object]:
         """The current objects at these keys; missing ones are left out."""
-        return await _fetch(await _ask(self.connection, keys))
+        await self.pipeline.finish()
+        kinds = _ask(self.pipeline, keys)
+        return _objects(kinds, await self.pipeline.finish())
 
     async def select(self, query: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of any query, under the lock."""
-        cursor = await self.connection.execute(query, args, prepare=True)
+        """Rows of any query, under the lock; parameters are `%s`."""
+        await self.pipeline.finish()
+        cursor = await self.connection.execute(query, args)
         return await cursor.fetchall()
 
     async def objects(self, kind: Kind, where: str, args: Sequence[Any] = ()) -> list[Object]:
@@ -96,13 +98,11 @@ class Batch:
         assert state is not None
         rv = self.rv + 1
         numbered = {**state, "metadata": {**state["metadata"], "resourceVersion": str(rv)}}
-        change = Change(
-            kind,
-            old if new is not None else numbered,
-            numbered if new is not None else None,
-            rv,
-            _encode(kind, numbered),
-        )
+        if new is None:
+            change = Change(kind, "DELETED", numbered, None, rv, _row(kind, None, numbered))
+        else:
+            type_ = "ADDED" if old is None else "MODIFIED"
+            change = Change(kind, type_, old, numbered, rv, _row(kind, old, numbered))
         self.rv = rv
         self.changes.append(change)
         return change.new
@@ -118,8 +118,8 @@ class Batch:
         del self.changes[mark[1] :]
         del self.statements[mark[2] :]
 
-    def also(self, query: str, args: Sequence[Any]) -> None:
-        """Another statement to run in this transaction, for what lies beside the rows (revisions, tombstones)."""
+    def also(self, query: str, args: tuple[Any, ...]) -> None:
+        """Another statement to run in this transaction, for what lies beside the rows; its parameters are `$1`."""
         self.statements.append((query, args))
 
     async def send(self) -> None:
@@ -127,60 +127,61 @@ class Batch:
         changes = self.changes[self._sent :]
         if not changes:
             return
-        await partitions.ensure(self.connection, changes[0].rv, changes[-1].rv)
+        missing = partitions.missing(self.connection, changes[0].rv, changes[-1].rv)
+        if missing:
+            await self.pipeline.finish()
+            await partitions.make(self.connection, missing)
         for query, args in _writes(changes):
-            await self.connection.execute(query, args, prepare=True)
+            self.pipeline.send(query, args)
+            self.pipeline.flush()
         self._sent = len(self.changes)
-        self.connection.pgconn.flush()
 
     async def commit(self) -> None:
-        """Sends what is left, the new head and the commit. It has happened when the batch is left without an error."""
-        for query, args in self.statements:
-            await self.connection.execute(query, args)
-        await self.send()
-        if self.changes:
-            await self.connection.execute(_HEAD, (self.rv, CHANNEL), prepare=True)
-        self._is_asked = True
-        await self.connection.execute("COMMIT")
-
-    def unknown(self) -> OutcomeUnknown | None:
-        """What to look for after an error, where the commit may have happened all the same; None where it has not.
-
-        Only a transaction that is there and failed is known not to have been committed. A backend that is told to end
-        finishes its COMMIT first and answers with an error all the same.
-        """
-        is_known = not self._is_asked or self.connection.info.transaction_status == TransactionStatus.INERROR
-        if is_known or not self.changes:
-            return None
-        first = self.changes[0]
-        return OutcomeUnknown(first.rv, first.state["metadata"]["uid"])
+        """Writes what is left, numbers and commits. Raises OutcomeUnknown when the connection breaks on the way."""
+        is_asked = False
+        try:
+            await self.send()
+            for query, args in dict.fromkeys(self.statements):  # many jobs of one class say the same
+                self.pipeline.send(query, args)
+            if self.changes:
+                self.pipeline.send(_HEAD, (str(self.rv), CHANNEL))
+            self.pipeline.send("COMMIT")
+            is_asked = True
+            await self.pipeline.finish()
+        except Exception as error:
+            # Only a transaction that is there and failed is known not to have been committed. A backend that is told to
+            # end finishes its COMMIT first and answers with an error all the same.
+            is_known = not is_asked or self.connection.info.transaction_status == TransactionStatus.INERROR
+            if self.changes and not is_known:
+                first = self.changes[0]
+                raise OutcomeUnknown(first.rv, first.state["metadata"]["uid"]) from error
+            raise
 
 
 @asynccontextmanager
 async def begin(connection: Connection, keys: Iterable[Key] = ()) -> AsyncIterator[Batch]:
     """Opens a transaction that holds the history lock and reads these objects under it, in one round trip.
 
-    All of it is one pipeline, so that statements are sent without waiting for the one before; leaving it waits for
-    them all. Rolls back unless `commit` was called. Raises OutcomeUnknown when the connection broke during the commit.
+    Rolls back unless `commit` was called. A task that is cancelled inside closes the connection.
     """
-    batch: Batch | None = None
+    pipeline = Pipeline(connection)
     try:
-        async with connection.pipeline():
-            await connection.execute("BEGIN")
-            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (HISTORY_LOCK,), prepare=True)
-            head = await connection.execute("SELECT rv, clock_timestamp() FROM heads", prepare=True)
-            cursors = await _ask(connection, keys)
-            found = await head.fetchone()
-            if found is None:
-                raise RuntimeError("the table heads is empty: the migrations have not run")
-            batch = Batch(connection, int(found[0]), found[1], await _fetch(cursors))
-            yield batch
-    except Exception as error:
-        unknown = batch.unknown() if batch is not None else None
-        if unknown is not None:
-            raise unknown from error
+        for query in _BEGIN:
+            pipeline.send(query)
+        kinds = _ask(pipeline, keys)
+        _, _, head, *found = await pipeline.finish()
+        rv, now = head.get_value(0, 0), head.get_value(0, 1)
+        if rv is None or now is None:
+            raise RuntimeError("the table heads is empty: the migrations have not run")
+        moment = _EPOCH + timedelta(microseconds=int(now))
+        yield Batch(connection, pipeline, int(rv), moment, _objects(kinds, found))
+    except asyncio.CancelledError:
+        await connection.close()
         raise
     finally:  # also of what could not even be begun: a key that Postgres refuses must not leave the connection unusable
+        if not connection.closed:
+            with contextlib.suppress(psycopg.Error):
+                await pipeline.finish()
         if connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             await connection.execute("ROLLBACK")
 
@@ -195,136 +196,87 @@ async def committed(connection: Connection, unknown: OutcomeUnknown) -> bool:
         return bool(rows) and rows[0][0] == unknown.uid
 
 
-def _encode(kind: Kind, state: Object) -> Encoded:
+def _row(kind: Kind, old: Object | None, state: Object) -> tuple[Any, ...]:
     try:
-        return columns.encode(kind, state)
+        return columns.encode(kind, old, state)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         why = f"{type(error).__name__}: {error}"
         raise ApiError(422, "Invalid", f'{kind.kind} "{state["metadata"]["name"]}" can\'t be stored: {why}') from error
 
 
-async def _ask(connection: Connection, keys: Iterable[Key]) -> list[tuple[str, Any]]:
-    """Sends one query a kind; the cursors to fetch from."""
+def _ask(pipeline: Pipeline, keys: Iterable[Key]) -> list[str]:
+    """Sends one query a kind; the kinds, one for each result."""
     wanted: dict[str, list[Key]] = {}
     for key in keys:
         wanted.setdefault(key[0], []).append(key)
-    cursors = []
     for kind, of_kind in wanted.items():
-        args = (arrays.Texts(key[1] for key in of_kind), arrays.Texts(key[2] for key in of_kind))
-        cursors.append((kind, await connection.execute(rendering.by_names(KINDS[kind]), args, prepare=True)))
-    return cursors
+        args = (arrays.Texts([key[1] for key in of_kind]), arrays.Texts([key[2] for key in of_kind]))
+        pipeline.send(rendering.by_names(KINDS[kind]), args)
+    return list(wanted)
 
 
-async def _fetch(cursors: list[tuple[str, Any]]) -> dict[Key, Object]:
-    return {
-        (kind, namespace, name): orjson.loads(text)
-        for kind, cursor in cursors
-        for namespace, name, text in await cursor.fetchall()
-    }
+def _objects(kinds: list[str], results: list[PGresult]) -> dict[Key, Object]:
+    """What was found, by key."""
+    found: dict[Key, Object] = {}
+    for kind, result in zip(kinds, results, strict=True):
+        for number in range(result.ntuples):
+            obj = orjson.loads(result.get_value(number, 0) or b"")
+            meta = obj["metadata"]
+            found[kind, meta.get("namespace", ""), meta["name"]] = obj
+    return found
 
 
 # -- statements ----------------------------------------------------------------------------------------------------
 
-
-def _writes(changes: Sequence[Change]) -> Iterator[tuple[str, Sequence[Any]]]:
-    """The set-based statements of a batch: per kind deletions, updates and creations, then the log.
-
-    Each is made when the one before it has been sent.
-    """
-    groups: dict[tuple[str, str], list[Encoded]] = {}
-    for change in changes:
-        groups.setdefault((change.kind.kind, change.type), []).append(change.encoded)
-    for kind, type_ in sorted(groups, key=lambda group: _ORDER[group[1]]):
-        rows = groups[kind, type_]
-        if type_ == "DELETED":
-            query = f"DELETE FROM {columns.table(KINDS[kind])} WHERE uid = ANY(%b::uuid[])"
-            yield query, (arrays.Texts(one.row[0] for one in rows),)
-        else:
-            yield (_INSERTS if type_ == "ADDED" else _UPDATES)[kind], _arrays(KINDS[kind], rows)
-    if changes:
-        yield _LOG, _log_arrays(changes)
-
-
+_NOW = "SELECT rv, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM heads"  # microseconds
+_BEGIN = ("BEGIN", f"SELECT pg_advisory_xact_lock({HISTORY_LOCK})", _NOW)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_HEAD = "UPDATE heads SET rv = $1::bigint RETURNING pg_notify($2, '')"
 _ORDER = {"DELETED": 0, "MODIFIED": 1, "ADDED": 2}  # names and unique values are free before they are taken again
-
-
-def _arrays(kind: Kind, rows: Sequence[Encoded]) -> tuple[list[Any], ...]:
-    """Rows as one array a column."""
-    types = [type_ for _, type_ in columns.columns(kind)]
-    values = zip(*[one.row for one in rows], strict=True)
-    return tuple(arrays.of_type(type_, column) for type_, column in zip(types, values, strict=True))
-
-
 _CASTS = {"labels": "::jsonb", "owners": "::uuid[]"}
 
 
-def _unnest(kind: Kind) -> tuple[str, list[str]]:
-    """`unnest(...) AS n(...)` over one parameter a column, and the column names."""
-    found = columns.columns(kind)
-    parameters = ", ".join("%b::uuid[]" if type_ == "uuid" else "%b" for _, type_ in found)
-    names = [name for name, _ in found]
-    return f"unnest({parameters}) AS n({', '.join(_quoted(names))})", names
+def _writes(changes: Sequence[Change]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The set-based statements of a batch: per kind deletions, updates and creations, each with its part of the log."""
+    groups: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
+    for change in changes:
+        groups.setdefault((change.kind.kind, change.type), []).append(change.row)
+    for kind, type_ in sorted(groups, key=lambda group: _ORDER[group[1]]):
+        values = zip(*groups[kind, type_], strict=True)
+        types = _TYPES[kind]
+        yield _STATEMENTS[kind, type_], tuple(map(arrays.of_type, types, values))
 
 
-def _quoted(names: Iterable[str]) -> list[str]:
-    return [f'"{name}"' for name in names]
+def _statement(kind: Kind, type_: str) -> str:
+    """Changes the rows and tells the log, which keeps the whole text: each text travels once."""
+    logged = columns.logged(kind)
+    parameters = ", ".join(f"${n}{'::uuid[]' if of == 'uuid' else ''}" for n, (_, of) in enumerate(logged, 1))
+    names = ", ".join(f'"{name}"' for name, _ in logged)
+    return (
+        f"WITH n AS (SELECT * FROM unnest({parameters}) AS n({names})), w AS ({_CHANGE[type_](kind)}) "
+        "INSERT INTO changes (rv, kind, type, namespace, name, uid, object, labels, fields, old_labels, old_fields) "
+        f"SELECT rv, '{kind.kind}', '{type_}', namespace, name, uid, head || seen || tail, labels, fields, old_labels, "
+        "old_fields FROM n"
+    )
 
 
 def _insert(kind: Kind) -> str:
-    source, names = _unnest(kind)
+    names = [name for name, _ in columns.columns(kind)]
     values = ", ".join(f'n."{name}"{_CASTS.get(name, "")}' for name in names)
-    return f"INSERT INTO {columns.table(kind)} ({', '.join(_quoted(names))}) SELECT {values} FROM {source}"
+    into = ", ".join(f'"{name}"' for name in names)
+    return f"INSERT INTO {columns.table(kind)} ({into}) SELECT {values} FROM n"
 
 
 def _update(kind: Kind) -> str:
-    source, names = _unnest(kind)
-    fixed = {"uid", "namespace", "name"}
-    values = ", ".join(f'"{name}" = n."{name}"{_CASTS.get(name, "")}' for name in names if name not in fixed)
-    return f"UPDATE {columns.table(kind)} AS t SET {values} FROM {source} WHERE t.uid = n.uid"
+    changing = [name for name, _ in columns.columns(kind) if name not in ("uid", "namespace", "name")]
+    values = ", ".join(f'"{name}" = n."{name}"{_CASTS.get(name, "")}' for name in changing)
+    return f"UPDATE {columns.table(kind)} AS t SET {values} FROM n WHERE t.uid = n.uid"
 
 
-_INSERTS = {name: _insert(kind) for name, kind in KINDS.items()}
-_UPDATES = {name: _update(kind) for name, kind in KINDS.items()}
-_HEAD = "UPDATE heads SET rv = %s RETURNING pg_notify(%s, '')"
-_LOG_COLUMNS = "rv, kind, type, namespace, name, uid, object, labels, fields, old_labels, old_fields"
-_LOG = (
-    f"INSERT INTO changes ({_LOG_COLUMNS}) SELECT {_LOG_COLUMNS} "
-    f"FROM unnest(%b, %b, %b, %b, %b, %b::uuid[], %b, %b, %b, %b, %b) AS n({_LOG_COLUMNS})"
-)
+def _delete(kind: Kind) -> str:
+    return f"DELETE FROM {columns.table(kind)} AS t USING n WHERE t.uid = n.uid"
 
 
-_LOG_TYPES = ("int8", *["text"] * 10)
-
-
-def _log_arrays(changes: Sequence[Change]) -> tuple[list[Any], ...]:
-    rows = [_log_row(change) for change in changes]
-    return tuple(
-        arrays.of_type(type_, column) for type_, column in zip(_LOG_TYPES, zip(*rows, strict=True), strict=True)
-    )
-
-
-def _log_row(change: Change) -> tuple[Any, ...]:
-    """A change as the log keeps it; the old labels and fields only where they differ from the new ones."""
-    kind, state, encoded = change.kind, change.state, change.encoded
-    uid, namespace, name = encoded.row[0], encoded.row[1], encoded.row[2]
-    fields = columns.field_values(kind, state)
-    old_labels = old_fields = None
-    if change.type == "MODIFIED":
-        assert change.old is not None
-        before, was = change.old["metadata"].get("labels"), columns.field_values(kind, change.old)
-        if (before or None) != (state["metadata"].get("labels") or None):
-            old_labels = columns.dump(before or {})
-        old_fields = None if was == fields else columns.dump(was)
-    return (
-        change.rv,
-        kind.kind,
-        change.type,
-        namespace,
-        name,
-        uid,
-        encoded.text,
-        encoded.labels,
-        columns.dump(fields),
-        old_labels,
-        old_fields,
-    )
+_CHANGE = {"ADDED": _insert, "MODIFIED": _update, "DELETED": _delete}
+_STATEMENTS = {(kind.kind, type_): _statement(kind, type_) for kind in KINDS.values() for type_ in _CHANGE}
+_TYPES = {kind.kind: [of for _, of in columns.logged(kind)] for kind in KINDS.values()}

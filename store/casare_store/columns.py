@@ -8,7 +8,6 @@ what is observed in between: `head` ends with `"status":{`, `tail` is never empt
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -24,22 +23,8 @@ from casare_api.machinery.durations import parse_duration
 EVENTS_KEPT = "1h"
 
 
-@dataclass(frozen=True, slots=True)
-class IndexColumn:
-    """A typed column: its Postgres type and the function that reads its value from the object."""
-
-    name: str
-    type: str
-    value: Callable[[Object], Any]
-
-
 def _phase(obj: Object) -> Any:
-    return dig(obj, "status", "phase")
-
-
-def _is_ready(job: Object) -> bool:
-    """Queued, not held back and not asked to cancel: placement may take it."""
-    return lifecycle.phase(job) is JobPhase.QUEUED and not job["status"].get("heldUntil")
+    return (obj.get("status") or {}).get("phase")
 
 
 def requirements(job: Object) -> Requirements:
@@ -58,50 +43,77 @@ def _fire_due(schedule: Object) -> datetime | None:
     return times.from_text(text) if text else None
 
 
-def _text(*path: str) -> Callable[[Object], Any]:
-    return lambda obj: dig(obj, *path)
+def _job(job: Object) -> tuple[Any, ...]:
+    status = job["status"]
+    phase = lifecycle.phase(job)
+    # Queued, not held back and not asked to cancel: placement may take it.
+    is_ready = phase is JobPhase.QUEUED and not status.get("heldUntil")
+    workflow = (job["spec"].get("workflowRef") or {}).get("name")
+    class_ = requirements(job).digest()
+    rank, due = lifecycle.rank(job), lifecycle.due(job)
+    return status["phase"], status.get("robotUID"), class_, rank, is_ready, due, workflow, status.get("robotName")
 
 
-INDEX_COLUMNS: dict[str, tuple[IndexColumn, ...]] = {
+def _robot(robot: Object) -> tuple[Any, ...]:
+    spec, status = robot["spec"], robot.get("status") or {}
+    used = (status.get("slots") or {}).get("used") or 0
+    robot_id = spec.get("robotId") or robot["metadata"]["name"]
+    return status.get("phase") or "Pending", used, spec.get("maxConcurrentJobs") or 1, robot_id, spec.get("environment")
+
+
+def _apikey(key: Object) -> tuple[Any, ...]:
+    spec = key["spec"]
+    expires = spec.get("expiresAt") if _phase(key) == "Active" else None
+    return spec.get("robotName"), spec.get("role"), times.from_text(expires) if expires else None
+
+
+def _fire(fire: Object) -> tuple[Any, ...]:
+    return fire["spec"].get("scheduleName"), (fire.get("status") or {}).get("outcome")
+
+
+def _event(event: Object) -> tuple[Any, ...]:
+    involved = event.get("involvedObject") or {}
+    of = [involved.get(key) for key in ("kind", "namespace", "name", "uid", "apiVersion")]
+    return _event_due(event), *of, event.get("reason"), event.get("type")
+
+
+# Per kind: the typed columns (name and Postgres type), and the function that reads all their values from an object.
+_INDEX: dict[str, tuple[tuple[tuple[str, str], ...], Callable[[Object], tuple[Any, ...]]]] = {
     "Job": (
-        IndexColumn("phase", "text", _phase),
-        IndexColumn("robot_uid", "uuid", _text("status", "robotUID")),
-        IndexColumn("class", "int8", lambda job: requirements(job).digest()),
-        IndexColumn("rank", "timestamptz", lifecycle.rank),
-        IndexColumn("ready", "bool", _is_ready),
-        IndexColumn("due", "timestamptz", lifecycle.due),
-        IndexColumn("workflow", "text", _text("spec", "workflowRef", "name")),
-        IndexColumn("robot_name", "text", _text("status", "robotName")),
+        (
+            ("phase", "text"),
+            ("robot_uid", "uuid"),
+            ("class", "int8"),
+            ("rank", "timestamptz"),
+            ("ready", "bool"),
+            ("due", "timestamptz"),
+            ("workflow", "text"),
+            ("robot_name", "text"),
+        ),
+        _job,
     ),
     "Robot": (
-        IndexColumn("phase", "text", lambda robot: _phase(robot) or "Pending"),
-        IndexColumn("used", "int4", lambda robot: dig(robot, "status", "slots", "used") or 0),
-        IndexColumn("slots", "int4", lambda robot: dig(robot, "spec", "maxConcurrentJobs") or 1),
-        IndexColumn("robot_id", "text", lambda robot: dig(robot, "spec", "robotId") or robot["metadata"]["name"]),
-        IndexColumn("environment", "text", _text("spec", "environment")),
+        (("phase", "text"), ("used", "int4"), ("slots", "int4"), ("robot_id", "text"), ("environment", "text")),
+        _robot,
     ),
-    "Schedule": (IndexColumn("due", "timestamptz", _fire_due),),
-    "ApiKey": (
-        IndexColumn("robot_name", "text", _text("spec", "robotName")),
-        IndexColumn("role", "text", _text("spec", "role")),
-        IndexColumn("due", "timestamptz", lambda key: None if _phase(key) != "Active" else _expiry(key)),
-    ),
-    "Fire": (
-        IndexColumn("schedule", "text", _text("spec", "scheduleName")),
-        IndexColumn("outcome", "text", _text("status", "outcome")),
-    ),
+    "Schedule": ((("due", "timestamptz"),), lambda schedule: (_fire_due(schedule),)),
+    "ApiKey": ((("robot_name", "text"), ("role", "text"), ("due", "timestamptz")), _apikey),
+    "Fire": ((("schedule", "text"), ("outcome", "text")), _fire),
     "Event": (
-        IndexColumn("due", "timestamptz", _event_due),
-        IndexColumn("involved_kind", "text", _text("involvedObject", "kind")),
-        IndexColumn("involved_namespace", "text", _text("involvedObject", "namespace")),
-        IndexColumn("involved_name", "text", _text("involvedObject", "name")),
-        IndexColumn("involved_uid", "text", _text("involvedObject", "uid")),
-        IndexColumn("involved_version", "text", _text("involvedObject", "apiVersion")),
-        IndexColumn("reason", "text", _text("reason")),
-        IndexColumn("type", "text", _text("type")),
+        (
+            ("due", "timestamptz"),
+            ("involved_kind", "text"),
+            ("involved_namespace", "text"),
+            ("involved_name", "text"),
+            ("involved_uid", "text"),
+            ("involved_version", "text"),
+            ("reason", "text"),
+            ("type", "text"),
+        ),
+        _event,
     ),
-    "Workflow": (),
-    "Namespace": (IndexColumn("phase", "text", _phase),),
+    "Workflow": ((), lambda workflow: ()),
+    "Namespace": ((("phase", "text"),), lambda namespace: (_phase(namespace),)),
 }
 
 # The column that answers a selectable field in a list; metadata.name and metadata.namespace answer for themselves.
@@ -139,50 +151,52 @@ _COMMON = (
 )
 
 
-def _expiry(key: Object) -> datetime | None:
-    text = dig(key, "spec", "expiresAt")
-    return times.from_text(text) if text else None
+_LOGGED = (("seen", "text"), ("fields", "text"), ("old_labels", "text"), ("old_fields", "text"))
 
 
 def columns(kind: Kind) -> tuple[tuple[str, str], ...]:
-    """The columns of a kind's table in the order of `row`: names and the types of their parameters."""
-    return (*_COMMON, *((one.name, one.type) for one in INDEX_COLUMNS[kind.kind]))
+    """The columns of a kind's table: names and the types of their parameters."""
+    return (*_COMMON, *_INDEX[kind.kind][0])
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """An object as the store writes it: its row (in the order of `columns`) and what the log says of it."""
-
-    row: tuple[Any, ...]
-    text: bytes
-    labels: bytes | None
+def logged(kind: Kind) -> tuple[tuple[str, str], ...]:
+    """What `encode` gives: the table's columns and what only the log keeps."""
+    return (*columns(kind), *_LOGGED)
 
 
-def encode(kind: Kind, obj: Object) -> Encoded:
-    """The object must have its uid, namespace, name and resourceVersion."""
+def encode(kind: Kind, old: Object | None, obj: Object) -> tuple[Any, ...]:
+    """An object's row in the order of `logged`. It must have its uid, namespace, name and resourceVersion.
+
+    The log keeps the old labels and selectable fields only where they differ from the new ones.
+    """
     meta = obj["metadata"]
-    head, observed, tail = _split(kind, obj)
+    head, seen, tail = _split(kind, obj)
     labels = meta.get("labels")
-    labels_text = dump(labels) if labels else None
     owners = meta.get("ownerReferences")
-    owners_text = "{" + ",".join([owner["uid"] for owner in owners]) + "}" if owners else None
-    common = (
+    fields, old_labels, old_fields = field_values(kind, obj), None, None
+    if old is not None:
+        before, was = old["metadata"].get("labels"), field_values(kind, old)
+        old_labels = dump(before or {}) if (before or None) != (labels or None) else None
+        old_fields = dump(was) if was != fields else None
+    return (
         meta["uid"],
         meta.get("namespace") or "",
         meta["name"],
         int(meta["resourceVersion"]),
-        labels_text,
-        owners_text,
+        dump(labels) if labels else None,
+        "{" + ",".join([owner["uid"] for owner in owners]) + "}" if owners else None,
         head,
         tail,
-    )
-    return Encoded(
-        (*common, *[one.value(obj) for one in INDEX_COLUMNS[kind.kind]]), head + observed + tail, labels_text
+        *_INDEX[kind.kind][1](obj),
+        seen,
+        dump(fields),
+        old_labels,
+        old_fields,
     )
 
 
 def _split(kind: Kind, obj: Object) -> tuple[bytes, bytes, bytes]:
-    """The object's text in three parts: what is stored before and behind what is observed, and that itself."""
+    """The object's text in three parts: what is stored before what is observed, that itself, what is stored behind."""
     if not kind.observed:
         return dump(obj), b"", b""
     status = dict(obj.get("status") or {})
@@ -211,4 +225,4 @@ def table(kind: Kind) -> str:
     return kind.plural
 
 
-assert set(INDEX_COLUMNS) == set(KINDS), "every kind needs its index columns"
+assert set(_INDEX) == set(KINDS), "every kind needs its index columns"

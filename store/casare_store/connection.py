@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
@@ -41,35 +42,50 @@ def options(*more: Mapping[str, str]) -> str:
     return " ".join(f"-c {key}={value}" for settings in (_LIMITS, *more) for key, value in settings.items())
 
 
+# Batches prepare their statements themselves. The driver would drop all that is prepared, theirs too, after a rollback.
+_UNPREPARED: dict[str, Any] = {"prepare_threshold": None}
+
+
 async def connect(url: str, name: str) -> AsyncConnection[tuple[object, ...]]:
     """A connection of our own; `name` shows in pg_stat_activity. Raises psycopg.OperationalError."""
-    return await AsyncConnection.connect(
-        url,
-        autocommit=True,
-        application_name=f"casare-{name}",
-        options=options(_BY_KEY),
-        row_factory=tuple_row,
-        connect_timeout=5,
-    )
+    return await AsyncConnection.connect(url, row_factory=tuple_row, **_settings(name, _BY_KEY))
+
+
+async def connect_for_batches(url: str, name: str) -> AsyncConnection[tuple[object, ...]]:
+    """A connection for `batch.begin`. Raises psycopg.OperationalError."""
+    return await AsyncConnection.connect(url, row_factory=tuple_row, **_settings(name, _BY_KEY), **_UNPREPARED)
 
 
 def pool(url: str, size: int) -> AsyncConnectionPool[AsyncConnection[tuple[object, ...]]]:
     """Connections for reads; opened by the caller."""
+    return _pool(url, "read", 1, size, _settings("read"))
+
+
+def pool_for_batches(url: str, size: int) -> AsyncConnectionPool[AsyncConnection[tuple[object, ...]]]:
+    """Connections for `batch.begin`, made when they are needed; opened by the caller."""
+    return _pool(url, "batch", 0, size, {**_settings("batch", _BY_KEY), **_UNPREPARED})
+
+
+def _settings(name: str, *more: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "autocommit": True,
+        "application_name": f"casare-{name}",
+        "options": options(*more),
+        "connect_timeout": 5,
+    }
+
+
+def _pool(url: str, name: str, least: int, most: int, settings: dict[str, Any]) -> AsyncConnectionPool[Any]:
     return AsyncConnectionPool(
         url,
-        min_size=1,
-        max_size=size,
+        min_size=least,
+        max_size=most,
         open=False,
-        kwargs={
-            "autocommit": True,
-            "application_name": "casare-read",
-            "options": options(),
-            "connect_timeout": 5,
-        },
+        kwargs=settings,
         timeout=5,
         reconnect_timeout=0,
         check=None,
-        name="casare-read",
+        name=f"casare-{name}",
     )
 
 

@@ -6,15 +6,13 @@ is set by the batch that commits the change.
 
 from __future__ import annotations
 
-import os
+import random
 from datetime import datetime
 from functools import lru_cache
 
 from casare_api.kinds import Kind, Object
 from casare_api.machinery import times
 
-# The order in which people read metadata; what is not listed here comes behind.
-_META_ORDER = ("name", "generateName", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp")
 _SERVER_OWNED = frozenset(
     (
         "uid",
@@ -27,25 +25,54 @@ _SERVER_OWNED = frozenset(
         "managedFields",
     )
 )
+_TYPE = frozenset(("apiVersion", "kind", "metadata"))
+_BESIDE_SPEC = frozenset(("metadata", "status", "apiVersion", "kind"))
+_random = random.Random()  # seeded by the system: uids have to differ, they are no secret
 
 
 def born(kind: Kind, obj: Object, now: datetime) -> Object:
     """A new object as the store keeps it: identity, generation 1, no deletion."""
-    meta = {key: value for key, value in obj["metadata"].items() if key not in _SERVER_OWNED}
-    meta |= {"uid": new_uid(now), "generation": 1, "creationTimestamp": _second(now)}
-    return ordered(kind, {**obj, "metadata": meta})
+    owned = {"uid": new_uid(now), "resourceVersion": "", "generation": 1, "creationTimestamp": _second(now)}
+    return _ordered(kind, obj, owned)
 
 
 def changed(kind: Kind, old: Object, new: Object) -> Object:
     """A changed object: identity stays, a deletion stays or begins, generation counts what people want."""
-    kept = {key: old["metadata"][key] for key in _SERVER_OWNED if key in old["metadata"]}
-    meta = {key: value for key, value in new["metadata"].items() if key not in _SERVER_OWNED} | kept
-    begins = new["metadata"].get("deletionTimestamp") if not kept.get("deletionTimestamp") else None
+    before = old["metadata"]
+    owned = {key: before[key] for key in before if key in _SERVER_OWNED}
+    begins = new["metadata"].get("deletionTimestamp") if not owned.get("deletionTimestamp") else None
     if begins:
-        meta |= {"deletionTimestamp": begins, "deletionGracePeriodSeconds": 0}
-    if begins or _wanted(old) != _wanted(new):
-        meta["generation"] = int(kept.get("generation", 0)) + 1
-    return ordered(kind, {**new, "metadata": meta})
+        owned["deletionTimestamp"], owned["deletionGracePeriodSeconds"] = begins, 0
+    if begins or not _same_wish(old, new):
+        owned["generation"] = int(owned.get("generation", 0)) + 1
+    return _ordered(kind, new, owned)
+
+
+def _ordered(kind: Kind, obj: Object, owned: Object) -> Object:
+    """The object with its keys in the order people read them: type, metadata, the rest as written, status last."""
+    given = obj["metadata"]
+    meta = {"name": given["name"]}
+    if "generateName" in given:
+        meta["generateName"] = given["generateName"]
+    if kind.namespaced and "namespace" in given:
+        meta["namespace"] = given["namespace"]
+    meta |= owned
+    for key, value in given.items():
+        if key not in _SERVER_OWNED and key not in meta and key != "namespace":
+            meta[key] = value
+    out = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": meta}
+    for key, value in obj.items():
+        if key not in _TYPE and key != "status":
+            out[key] = value
+    if "status" in obj:
+        out["status"] = obj["status"]
+    return out
+
+
+def _same_wish(old: Object, new: Object) -> bool:
+    """Whether everything but metadata and status is the same."""
+    keys = (old.keys() | new.keys()) - _BESIDE_SPEC
+    return all(key in old and key in new and old[key] == new[key] for key in keys)
 
 
 def without_deletion(new: Object, old: Object) -> Object:
@@ -71,20 +98,9 @@ def is_gone(obj: Object) -> bool:
     return bool(obj["metadata"].get("deletionTimestamp")) and not obj["metadata"].get("finalizers")
 
 
-def ordered(kind: Kind, obj: Object) -> Object:
-    """The object with its keys in the order people read them: type, metadata, the rest as written, status last."""
-    meta = obj["metadata"]
-    if not kind.namespaced:
-        meta = {key: value for key, value in meta.items() if key != "namespace"}
-    meta = {key: meta[key] for key in _META_ORDER if key in meta} | meta
-    body = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind", "metadata", "status")}
-    out = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": meta, **body}
-    return {**out, "status": obj["status"]} if "status" in obj else out
-
-
 def new_uid(now: datetime) -> str:
     """A UUID of version 7 (RFC 9562): its first 48 bits are the time, so that new rows go to the end of the index."""
-    moment, digits = f"{int(now.timestamp() * 1000):012x}", os.urandom(10).hex()
+    moment, digits = f"{int(now.timestamp() * 1000):012x}", f"{_random.getrandbits(80):020x}"
     variant = "89ab"[int(digits[3], 16) & 3]
     return f"{moment[:8]}-{moment[8:]}-7{digits[:3]}-{variant}{digits[4:7]}-{digits[7:19]}"
 
@@ -92,7 +108,3 @@ def new_uid(now: datetime) -> str:
 @lru_cache(maxsize=4)
 def _second(now: datetime) -> str:
     return times.to_text(now)
-
-
-def _wanted(obj: Object) -> Object:
-    return {key: value for key, value in obj.items() if key not in ("metadata", "status", "apiVersion", "kind")}

@@ -25,18 +25,25 @@ def name(number: int) -> str:
     return f"changes_{number}"
 
 
-async def ensure(connection: AsyncConnection[Any], first: int, last: int) -> None:
-    """Makes the partitions for these revisions. The caller holds the history lock."""
-    store = connection.info.dbname + (connection.info.host or "")
-    for number in range(first // WIDTH, last // WIDTH + 1):
-        if (store, number) in _made:
-            continue
+def missing(connection: AsyncConnection[Any], first: int, last: int) -> list[int]:
+    """The partitions for these revisions that this process does not know to exist."""
+    store = _store(connection)
+    return [number for number in range(first // WIDTH, last // WIDTH + 1) if (store, number) not in _made]
+
+
+async def make(connection: AsyncConnection[Any], numbers: list[int]) -> None:
+    """Makes the partitions that are not there yet. The caller holds the history lock."""
+    for number in numbers:
         cursor = await connection.execute("SELECT to_regclass(%s)", (name(number),))
         found = await cursor.fetchone()
         if found is None or found[0] is None:
             await _make(connection, number)
         else:
-            _made.add((store, number))
+            _made.add((_store(connection), number))
+
+
+def _store(connection: AsyncConnection[Any]) -> str:
+    return connection.info.dbname + (connection.info.host or "")
 
 
 async def _make(connection: AsyncConnection[Any], number: int) -> None:

@@ -48,10 +48,10 @@ def stored(kind: Kind) -> str:
 
 @cache
 def by_names(kind: Kind) -> str:
-    """Rows (namespace, name, text) of the objects at two arrays of namespaces and names, for writing."""
+    """Rows (text,) of the objects at two arrays of namespaces and names, for writing."""
     return (
-        f"SELECT t.namespace, t.name, {stored(kind)} FROM {source(kind)} WHERE (t.namespace, t.name) IN "
-        "(SELECT * FROM unnest(%b::text[], %b::text[]))"
+        f"SELECT {stored(kind)} FROM {source(kind)} WHERE (t.namespace, t.name) IN "
+        "(SELECT * FROM unnest($1::text[], $2::text[]))"
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from casare_store import changes, connection
+from casare_store.batch import Batch, Key, begin
 from casare_store.changes import Head
 from casare_store.schema import PATIENCE, wait_for_schema
 from casare_store.writer import Writer
@@ -27,15 +30,18 @@ class Store:
     url: str
     pool: AsyncConnectionPool[AsyncConnection[Any]]
     writer: Writer
+    batches: AsyncConnectionPool[AsyncConnection[Any]]
 
     @classmethod
     async def open(cls, url: str, pool_size: int = 8) -> Store:
         """Raises psycopg.OperationalError when the database can't be reached."""
         pool = connection.pool(url, pool_size)
+        batches = connection.pool_for_batches(url, pool_size)
         writer = Writer(url)
         await writer.start()
         await pool.open()
-        return cls(url, pool, writer)
+        await batches.open()
+        return cls(url, pool, writer, batches)
 
     @classmethod
     async def open_when_ready(cls, url: str, pool_size: int = 8, patience: float = PATIENCE) -> Store:
@@ -60,7 +66,14 @@ class Store:
 
     async def close(self) -> None:
         await self.writer.stop()
+        await self.batches.close(timeout=2)
         await self.pool.close(timeout=2)
+
+    @asynccontextmanager
+    async def batch(self, keys: Iterable[Key] = ()) -> AsyncIterator[Batch]:
+        """A batch of one's own, for changes of several objects that belong together: see `batch.begin`."""
+        async with self.batches.connection() as found, begin(found, keys) as batch:
+            yield batch
 
     async def head(self) -> Head:
         async with self.pool.connection() as found:

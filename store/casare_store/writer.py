@@ -25,7 +25,8 @@ from casare_api.machinery.patches import json_equal
 from casare_store import batch as batches
 from casare_store import objects
 from casare_store.batch import Batch, Key
-from casare_store.connection import connect
+from casare_store.connection import connect_for_batches
+from casare_store.pipeline import Connection
 
 MAX_BATCH = 500
 SEND_EVERY = 64  # operations decided before what they change is sent, so that Postgres and this process work at once
@@ -42,7 +43,7 @@ class Context:
 
     now: datetime
     reads: dict[Key, Object]
-    also: Callable[[str, Sequence[Any]], None]
+    also: Callable[[str, tuple[Any, ...]], None]
 
 
 Mutate = Callable[[Object | None, Context], Object | None]
@@ -79,7 +80,7 @@ class Writer:
     """The group-commit writer of this process."""
 
     url: str
-    connection: batches.Connection | None = None
+    connection: Connection | None = None
     _waiting: deque[_Item] = field(default_factory=deque)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
@@ -87,7 +88,7 @@ class Writer:
 
     async def start(self) -> None:
         """Connects and begins to work. Raises psycopg.OperationalError when there is no database."""
-        self.connection = await connect(self.url, "writer")
+        self.connection = await connect_for_batches(self.url, "writer")
         self._task = asyncio.create_task(self._run(), name="writer")
 
     async def stop(self) -> None:
@@ -184,10 +185,13 @@ class Writer:
         outcomes: list[tuple[_Item, Object | None]] = []
         keys = {key for item in items for key in (item.operation.key, *item.operation.reads)}
         async with batches.begin(self.connection, keys) as batch:
-            for item in items:
-                with _refusals(item):
-                    outcomes.append((item, apply(batch, item.operation, batch.known)))
-                if len(outcomes) % SEND_EVERY == 0:
+            context = Context(batch.now, batch.known, batch.also)
+            for number, item in enumerate(items, 1):
+                try:
+                    outcomes.append((item, apply(batch, item.operation, context)))
+                except Exception as error:
+                    _refuse(item, _refused(item.operation, error))
+                if number % SEND_EVERY == 0:
                     await batch.send()
             if batch.changes:
                 await batch.commit()
@@ -245,21 +249,32 @@ class Writer:
             if self.connection is not None:
                 await self.connection.close()
             try:
-                self.connection = await connect(self.url, "writer")
+                self.connection = await connect_for_batches(self.url, "writer")
                 return
             except psycopg.OperationalError:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 1.0)
 
 
-def apply(batch: Batch, operation: Operation, known: dict[Key, Object]) -> Object | None:
-    """Runs one operation in an open batch; `known` are the objects read under its lock, and is kept up to date.
+def apply(batch: Batch, operation: Operation, context: Context) -> Object | None:
+    """Runs one operation in an open batch; `context.reads`, read under its lock, is kept up to date.
 
-    Returns the new state, or None after a deletion. Raises ApiError when the mutation refuses.
+    Returns the new state, or the last one after a deletion. Raises what the mutation raises; nothing is staged then.
     """
-    statements: list[tuple[str, Sequence[Any]]] = []
-    context = Context(batch.now, known, lambda query, args: statements.append((query, args)))
-    old = known.get(operation.key)
+    mark = batch.mark()
+    try:
+        state = _apply(batch, operation, context)
+    except Exception:
+        batch.back_to(mark)
+        raise
+    if batch.rv == mark[0]:
+        batch.back_to(mark)  # nothing was changed: what was to lie beside it isn't wanted either
+    return state
+
+
+def _apply(batch: Batch, operation: Operation, context: Context) -> Object | None:
+    known, key = context.reads, operation.key
+    old = known.get(key)
     new = operation.mutate(old, context)
     if new is old:
         return old
@@ -268,28 +283,30 @@ def apply(batch: Batch, operation: Operation, known: dict[Key, Object]) -> Objec
         if new == old and json_equal(new, old):  # to Python, true is 1
             return old
     if operation.dry_run:
-        return new if new is not None else old
+        return _unnumbered(new) if new is not None else old
     if old is not None and new is not None and objects.is_gone(new):
         new = None
     state = batch.stage(operation.kind, old, new)
-    batch.statements.extend(statements)
     if state is None:
-        known.pop(operation.key, None)
+        known.pop(key, None)
         return batch.changes[-1].state
-    known[operation.key] = state
+    known[key] = state
     return state
 
 
-@contextlib.contextmanager
-def _refusals(item: _Item) -> Any:
+def _unnumbered(obj: Object) -> Object:
+    """What a dry run shows: an object that was not written has no resourceVersion of its own."""
+    if obj["metadata"].get("resourceVersion"):
+        return obj
+    return {**obj, "metadata": {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}}
+
+
+def _refused(operation: Operation, error: Exception) -> ApiError:
     """An error in one operation is that operation's answer, never its neighbours'."""
-    try:
-        yield
-    except ApiError as error:
-        _refuse(item, error)
-    except Exception:
-        log.exception("a mutation failed", kind=item.operation.kind.kind, name=item.operation.name)
-        _refuse(item, ApiError(500, "InternalError", "the server failed to apply this change; it is in its log"))
+    if isinstance(error, ApiError):
+        return error
+    log.error("a mutation failed", kind=operation.kind.kind, name=operation.name, exc_info=error)
+    return ApiError.internal("the server failed to apply this change; it is in its log")
 
 
 def _refuse(item: _Item, error: ApiError) -> None:

@@ -13,7 +13,6 @@ from casare_api.kinds import KINDS, Object
 from casare_api.kinds.job import FINAL
 from casare_api.machinery.selectors import FieldSelector
 from casare_store import admission, reads, rendering
-from casare_store.batch import begin
 from casare_store.store import Store
 
 JOB = KINDS["Job"]
@@ -35,7 +34,7 @@ def test_an_agents_jobs_come_from_the_index_of_live_jobs(with_store: Any) -> Non
     async def body(store: Store) -> None:
         mine, other = str(uuid.uuid4()), str(uuid.uuid4())
         await asyncio.gather(*(store.writer.write(admission.create(JOB, job(f"j{n}"))) for n in range(6)))
-        async with store.pool.connection() as connection, begin(connection) as batch:
+        async with store.batch() as batch:
             found = await batch.objects(JOB, "t.name IN ('j0', 'j1', 'j2') ORDER BY t.name")
             for one, uid in zip(found, (mine, mine, other), strict=True):
                 batch.stage(JOB, one, lifecycle.assign(one, "r", uid, batch.now))

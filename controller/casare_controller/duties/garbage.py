@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from casare_api.kinds import KINDS
 from casare_store import objects, partitions, queues
-from casare_store.batch import begin
 from casare_store.columns import table
 from casare_store.store import Store
 
@@ -44,16 +43,16 @@ class Garbage:
         for kind in KINDS.values():
             async with self.store.pool.connection() as connection:
                 found = await queues.orphans(connection, table(kind), tables, PER_RUN)
-                if not found:
-                    continue
-                async with begin(connection) as batch:
-                    known = await batch.read((kind.kind, namespace, name) for namespace, name, _ in found)
-                    uids = {uid for _, _, uid in found}
-                    for obj in known.values():
-                        new = objects.deleted(obj, batch.now)
-                        new = new and objects.changed(kind, obj, new)
-                        if obj["metadata"]["uid"] in uids and new != obj:
-                            batch.stage(kind, obj, new)
-                            total += 1
-                    await batch.commit()
+            if not found:
+                continue
+            async with self.store.batch() as batch:
+                known = await batch.read((kind.kind, namespace, name) for namespace, name, _ in found)
+                uids = {uid for _, _, uid in found}
+                for obj in known.values():
+                    new = objects.deleted(obj, batch.now)
+                    new = new and objects.changed(kind, obj, new)
+                    if obj["metadata"]["uid"] in uids and new != obj:
+                        batch.stage(kind, obj, new)
+                        total += 1
+                await batch.commit()
         return total

@@ -18,7 +18,7 @@ from casare_api.decisions.reasons import reasons_for
 from casare_api.kinds import Object
 from casare_api.kinds.job import JOB, JobPhase
 from casare_store import queues
-from casare_store.batch import Batch, begin
+from casare_store.batch import Batch
 from casare_store.events import Recorder
 from casare_store.queues import QueueHead, RobotState
 from casare_store.store import Store
@@ -95,7 +95,7 @@ class Placement:
     async def _write_some(self, chosen: list[Assignment[Name]]) -> int:
         """The guarded write of some assignments; how many still held."""
         placed: list[Object] = []
-        async with self.store.pool.connection() as connection, begin(connection) as batch:
+        async with self.store.batch() as batch:
             room = await queues.room(batch, sorted({one.robot.uid for one in chosen}))
             known = await batch.read(("Job", *one.job) for one in chosen)
             for one in chosen:

@@ -18,7 +18,7 @@ from casare_api.kinds.robot import ROBOT
 from casare_api.machinery import times
 from casare_api.machinery.durations import format_duration, parse_duration
 from casare_store import queues
-from casare_store.batch import Batch, begin
+from casare_store.batch import Batch
 from casare_store.events import Recorder
 from casare_store.store import Store
 
@@ -46,7 +46,7 @@ class Presence:
 
     async def _set(self, uids: list[str], online: bool) -> int:
         """Writes presence and the Robot's Ready condition in one transaction."""
-        async with self.store.pool.connection() as connection, begin(connection) as batch:
+        async with self.store.batch() as batch:
             changed = await queues.set_online(batch, uids, online)
             robots = await batch.objects(ROBOT, "t.uid = ANY(%s::uuid[])", (changed,))
             for robot in robots:
@@ -68,7 +68,7 @@ class Presence:
             moment, robot_is_gone = since[job["metadata"]["namespace"], job["metadata"]["name"]]
             return lost(job, moment, robot_is_gone, now)
 
-        async with self.store.pool.connection() as connection, begin(connection) as batch:
+        async with self.store.batch() as batch:
             known = await batch.read(("Job", *key) for key in since)
             changed = _stage(batch, list(known.values()), lose)
             await batch.commit()
@@ -82,7 +82,7 @@ class Presence:
             stale = await queues.stale_robots(connection, int(TOLD_PER_SECOND * self.every))
         if not stale:
             return 0
-        async with self.store.pool.connection() as connection, begin(connection) as batch:
+        async with self.store.batch() as batch:
             for robot in await batch.objects(ROBOT, "t.uid = ANY(%s::uuid[])", (stale,)):
                 batch.stage(ROBOT, robot, robot)
             await batch.commit()

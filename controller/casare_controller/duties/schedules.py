@@ -6,10 +6,8 @@ too, for people to see and to replay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -23,7 +21,7 @@ from casare_api.kinds.schedule import SCHEDULE
 from casare_api.machinery import templates, times
 from casare_api.machinery.errors import ApiError
 from casare_store import admission, objects
-from casare_store.batch import Batch, Change, Key, begin
+from casare_store.batch import Batch, Change, Key
 from casare_store.connection import DatabaseError
 from casare_store.events import Recorder
 from casare_store.store import Store
@@ -48,13 +46,14 @@ class Schedules:
         told: list[tuple[Object, Object]] = []
         async with self.store.pool.connection() as connection:
             cursor = await connection.execute("SELECT 1 FROM schedules WHERE due <= clock_timestamp() LIMIT 1")
-            if await cursor.fetchone() is None:
-                return {"fires": 0}
-            async with begin(connection) as batch:
-                due = await batch.objects(SCHEDULE, "t.due <= clock_timestamp() ORDER BY t.due LIMIT %s", (PER_RUN,))
-                for schedule in due:
-                    told += [(schedule, fire) for fire in await self._fire(batch, schedule)]
-                await batch.commit()
+            found = await cursor.fetchone()
+        if found is None:
+            return {"fires": 0}
+        async with self.store.batch() as batch:
+            due = await batch.objects(SCHEDULE, "t.due <= clock_timestamp() ORDER BY t.due LIMIT %s", (PER_RUN,))
+            for schedule in due:
+                told += [(schedule, fire) for fire in await self._fire(batch, schedule)]
+            await batch.commit()
         for schedule, fire in told:
             outcome, reason = fire["status"]["outcome"], fire["status"].get("reason") or ""
             self.events.tell(
@@ -176,11 +175,7 @@ async def _job(batch: Batch, schedule: Object, moment: datetime, name: str) -> O
         "spec": _rendered(template["spec"], moment.astimezone(ZoneInfo(schedule["spec"].get("timeZone", "UTC")))),
     }
     reads = await batch.read(admission.reads(JOB, job))
-    later: list[tuple[str, Sequence[Any]]] = []
-    admitted = admission.settle(JOB, None, job, Context(batch.now, reads, _collect(later)))
-    for query, args in later:
-        batch.also(query, args)
-    return admitted
+    return admission.settle(JOB, None, job, Context(batch.now, reads, batch.also))
 
 
 def _rendered(spec: Object, moment: datetime) -> Object:
@@ -188,10 +183,6 @@ def _rendered(spec: Object, moment: datetime) -> Object:
     if not spec.get("parameters"):
         return spec
     return {**spec, "parameters": templates.render_tree(spec["parameters"], {"scheduledTime": moment})}
-
-
-def _collect(later: list[tuple[str, Sequence[Any]]]) -> Callable[[str, Sequence[Any]], None]:
-    return lambda query, args: later.append((query, args))
 
 
 async def _jobs_of(batch: Batch, uid: str) -> tuple[list[Object], list[Object]]:

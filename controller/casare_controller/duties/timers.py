@@ -14,7 +14,6 @@ from casare_api.kinds.apikey import APIKEY
 from casare_api.kinds.core import EVENT
 from casare_api.kinds.job import JOB
 from casare_store import objects, queues
-from casare_store.batch import begin
 from casare_store.events import Recorder
 from casare_store.store import Store
 
@@ -44,21 +43,21 @@ class Timers:
         told = []
         async with self.store.pool.connection() as connection:
             wait = await queues.next_due(connection)
-            if wait is None or wait > 0:
-                return 0
-            async with begin(connection) as batch:
-                jobs = await queues.due_jobs(batch, PER_RUN)
-                for job in jobs:
-                    new = lifecycle.on_due(job, batch.now)
-                    if new is None:
-                        new = objects.deleted(job, batch.now)
-                        new = new and objects.changed(JOB, job, new)
-                    if new is job or new == job:
-                        continue
-                    batch.stage(JOB, job, new)
-                    if new is not None and lifecycle.phase(new) is not lifecycle.phase(job):
-                        told.append(new)
-                await batch.commit()
+        if wait is None or wait > 0:
+            return 0
+        async with self.store.batch() as batch:
+            jobs = await queues.due_jobs(batch, PER_RUN)
+            for job in jobs:
+                new = lifecycle.on_due(job, batch.now)
+                if new is None:
+                    new = objects.deleted(job, batch.now)
+                    new = new and objects.changed(JOB, job, new)
+                if new is job or new == job:
+                    continue
+                batch.stage(JOB, job, new)
+                if new is not None and lifecycle.phase(new) is not lifecycle.phase(job):
+                    told.append(new)
+            await batch.commit()
         for job in told:
             status = job["status"]
             attempts = status.get("attempts") or [{}]
@@ -71,23 +70,25 @@ class Timers:
         """Deletes objects whose time is over."""
         async with self.store.pool.connection() as connection:
             cursor = await connection.execute(f"SELECT 1 FROM {kind.plural} WHERE due <= clock_timestamp() LIMIT 1")
-            if await cursor.fetchone() is None:
-                return 0
-            async with begin(connection) as batch:
-                found = await batch.objects(kind, "t.due <= clock_timestamp() LIMIT %s", (PER_RUN,))
-                for obj in found:
-                    batch.stage(kind, obj, None)
-                await batch.commit()
+            due = await cursor.fetchone()
+        if due is None:
+            return 0
+        async with self.store.batch() as batch:
+            found = await batch.objects(kind, "t.due <= clock_timestamp() LIMIT %s", (PER_RUN,))
+            for obj in found:
+                batch.stage(kind, obj, None)
+            await batch.commit()
         return len(found)
 
     async def _expire_keys(self) -> int:
         async with self.store.pool.connection() as connection:
             cursor = await connection.execute("SELECT 1 FROM apikeys WHERE due <= clock_timestamp() LIMIT 1")
-            if await cursor.fetchone() is None:
-                return 0
-            async with begin(connection) as batch:
-                found = await batch.objects(APIKEY, "t.due <= clock_timestamp() LIMIT %s", (PER_RUN,))
-                for key in found:
-                    batch.stage(APIKEY, key, {**key, "status": {**(key.get("status") or {}), "phase": "Expired"}})
-                await batch.commit()
+            due = await cursor.fetchone()
+        if due is None:
+            return 0
+        async with self.store.batch() as batch:
+            found = await batch.objects(APIKEY, "t.due <= clock_timestamp() LIMIT %s", (PER_RUN,))
+            for key in found:
+                batch.stage(APIKEY, key, {**key, "status": {**(key.get("status") or {}), "phase": "Expired"}})
+            await batch.commit()
         return len(found)
