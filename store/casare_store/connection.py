@@ -37,6 +37,9 @@ _LIMITS = {
 _BY_KEY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 
 
+_LISTS = {"work_mem": "32MB"}  # a list of 10,000 objects is sorted in memory
+
+
 def options(*more: Mapping[str, str]) -> str:
     """The session settings, as libpq's `options`."""
     return " ".join(f"-c {key}={value}" for settings in (_LIMITS, *more) for key, value in settings.items())
@@ -58,7 +61,7 @@ async def connect_for_batches(url: str, name: str) -> AsyncConnection[tuple[obje
 
 def pool(url: str, size: int) -> AsyncConnectionPool[AsyncConnection[tuple[object, ...]]]:
     """Connections for reads; opened by the caller."""
-    return _pool(url, "read", 1, size, _settings("read"))
+    return _pool(url, "read", 1, size, _settings("read", _LISTS))
 
 
 def pool_for_batches(url: str, size: int) -> AsyncConnectionPool[AsyncConnection[tuple[object, ...]]]:

@@ -64,7 +64,7 @@ async def read(pool: Pool, query: Query) -> Page:
         statement = (
             "COPY (SELECT convert_to(string_agg(object, ',' ORDER BY i), 'UTF8') FROM ("
             f"SELECT {_as_object(query.kind)}, "
-            f"row_number() OVER (ORDER BY t.namespace, t.name) AS i FROM {rendering.source(query.kind)} "
+            f"row_number() OVER (ORDER BY t.namespace, t.name) AS i FROM {rendering.source_of_all(query.kind)} "
             f"WHERE {condition}) AS o GROUP BY i / {CHUNK} ORDER BY i / {CHUNK}) TO STDOUT (FORMAT binary)"
         )
         chunks = []
