@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from casare_apiserver.wire import ABORT, IS_PAUSED
+from casare_apiserver.wire import ABORT, HAS_BODY, IS_PAUSED
 
 MAX_HEAD = 64 * 1024  # bytes of path and headers, beyond what came in one read
 
@@ -28,8 +28,12 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head = 0
-        calls = {ABORT: self.transport.abort, IS_PAUSED: lambda: self.flow.write_paused}
+        calls = {ABORT: self.transport.abort, IS_PAUSED: lambda: self.flow.write_paused, HAS_BODY: self._has_body}
         self.scope["extensions"] = calls  # type: ignore[typeddict-item]  # functions are no JSON
+
+    def _has_body(self) -> bool:
+        """Whether the newest request's body has come whole; those of earlier ones have then, too."""
+        return self.cycle is not None and not self.cycle.more_body
 
     def on_headers_complete(self) -> None:
         self._head, self._in_body = 0, True

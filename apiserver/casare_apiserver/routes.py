@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 
 import psycopg
@@ -78,6 +78,21 @@ class Router:
     keys: Keys
     is_ready: Callable[[], bool]
     stall_seconds: float = 30.0
+    _verbs: dict[Verb, Handler] = field(init=False)
+    _specials: dict[tuple[str, str | None, Verb], Handler] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._verbs = {
+            "get": self.resources.get, "list": self.resources.list, "watch": self.resources.watch,
+            "create": self.resources.create, "update": self.resources.replace, "patch": self.resources.patch,
+            "delete": self.resources.delete, "deletecollection": self.resources.delete_collection,
+        }
+        self._specials = {
+            ("robots", "report", "create"): self.agents.report,
+            ("jobs", "log", "create"): self.agents.add_log,
+            ("jobs", "log", "get"): self.agents.read_log,
+            ("apikeys", "token", "create"): self.files.token,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = parse(scope["path"]) if scope["type"] == "http" else None
@@ -134,31 +149,20 @@ class Router:
                                             "find the requested resource")
         if target.kind.namespaced and target.namespace is None and verb not in ("list", "watch"):
             raise _not_allowed(verb, target.kind)
-        found: dict[Verb, Handler] = {
-            "get": self.resources.get, "list": self.resources.list, "watch": self.resources.watch,
-            "create": self.resources.create, "update": self.resources.replace, "patch": self.resources.patch,
-            "delete": self.resources.delete, "deletecollection": self.resources.delete_collection,
-        }
         if path.subresource == "status" and verb not in ("get", "update", "patch"):
             raise _not_allowed(verb, target.kind)
         if (verb == "create") == (path.name is not None) and verb in ("create", "update", "patch"):
             raise _not_allowed(verb, target.kind)
         if verb == "deletecollection" and not target.kind.namespaced:
             raise _not_allowed(verb, target.kind)  # a fleet's namespaces are not deleted in one go
-        return found[verb]
+        return self._verbs[verb]
 
     def _special(self, target: Target, path: Path, verb: Verb) -> Handler | None:
         """Subresources of single kinds."""
-        named: dict[tuple[str, str | None, Verb], Handler] = {
-            ("robots", "report", "create"): self.agents.report,
-            ("jobs", "log", "create"): self.agents.add_log,
-            ("jobs", "log", "get"): self.agents.read_log,
-            ("apikeys", "token", "create"): self.files.token,
-        }
         if (path.plural, path.subresource, verb) == ("workflows", "revisions", "get") and path.rest:
             revision = path.rest
             return lambda request, target: self.files.revision(request, target, revision)
-        return named.get((path.plural, path.subresource, verb)) if path.rest is None else None
+        return self._specials.get((path.plural, path.subresource, verb)) if path.rest is None else None
 
     async def _blob(self, request: Request, path: Path) -> None:
         verb: Verb = "create" if request.method == "PUT" else "get"

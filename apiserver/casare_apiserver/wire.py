@@ -22,8 +22,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 MAX_BODY = 3 * 1024 * 1024  # bytes, as in Kubernetes
-# The extensions of the scope that our protocol adds: how to hang up, and whether what is sent has to wait.
-ABORT, IS_PAUSED = "casare.abort", "casare.is_paused"
+# The extensions of the scope that our protocol adds: how to hang up, whether what is sent has to wait, and whether the
+# whole body is here.
+ABORT, IS_PAUSED, HAS_BODY = "casare.abort", "casare.is_paused", "casare.has_body"
 MAX_WARNING, MAX_WARNINGS = 256, 4096  # characters in one and in all of them, as in Kubernetes
 
 
@@ -77,6 +78,8 @@ class Request:
             cut()
 
     async def _part(self) -> Message:
+        if self._asked(HAS_BODY, otherwise=False):  # the usual case needs no timer
+            return await self.receive()
         try:
             async with asyncio.timeout(self.stall_seconds):
                 return await self.receive()
@@ -89,7 +92,7 @@ class Request:
 
         Raises ClientStalled, after hanging up, when what was sent before does not leave.
         """
-        if not self._is_paused():  # the usual case: nothing waits, so nothing can stall
+        if not self._asked(IS_PAUSED, otherwise=True):  # the usual case: nothing waits, so nothing can stall
             await self.send({"type": "http.response.body", "body": body, "more_body": more})
             return
         # A bare timer: hanging up wakes whoever waits to send. asyncio.timeout costs half as much as the event itself.
@@ -101,10 +104,10 @@ class Request:
         if self.has_stalled:
             raise ClientStalled
 
-    def _is_paused(self) -> bool:
-        """Whether the client has left so much unread that sending has to wait."""
-        asked = self.scope.get("extensions", {}).get(IS_PAUSED)
-        return True if asked is None else bool(asked())
+    def _asked(self, extension: str, otherwise: bool) -> bool:
+        """What our protocol says; `otherwise` where another one carries the request."""
+        asked = self.scope.get("extensions", {}).get(extension)
+        return otherwise if asked is None else bool(asked())
 
     def _hang_up(self) -> None:
         self.has_stalled = True
