@@ -33,8 +33,8 @@ def test_a_heartbeat_leaves_the_resource_alone(with_store: Any) -> None:
         await beats.flush({uid: None})
         assert (await store.head()).rv == before
         async with store.pool.connection() as connection:
-            cursor = await connection.execute("SELECT online, telemetry, expires_at - last_seen FROM leases")
-            assert await cursor.fetchall() == [(False, '{"cpuPercent": 5}', grace(3))]
+            cursor = await connection.execute("SELECT online, telemetry, extract(epoch FROM expires_at - last_seen)::int FROM leases")
+            assert await cursor.fetchall() == [(False, '{"cpuPercent": 5}', grace(3).total_seconds())]
             assert await queues.came_and_went(connection) == ([uid], [])
 
     with_store(body)
