@@ -20,6 +20,7 @@ from casare_apiserver.agents import Agents
 from casare_apiserver.auth import Keys, digest
 from casare_apiserver.documents import describe
 from casare_apiserver.files import Files
+from casare_apiserver.fitting import Fitting
 from casare_apiserver.resources import Resources
 from casare_apiserver.routes import Router
 from casare_apiserver.settings import Settings
@@ -63,12 +64,14 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     keys = Keys(store, hub, admin_hash, lambda uid: _cut(hub, uid))
     ready = False
     app = build(lambda: ready and heartbeats.is_fresh() and hub.is_fresh())
-    resources = Resources(store, hub)
+    fitting = Fitting(store, hub)
+    resources = Resources(store, hub, fitting)
     router = Router(app, resources, agents, Files(store), keys, lambda: ready, settings.stall_seconds)
     try:
         await _ensure_default_namespace(store)
         await hub.start()
         agents.start()
+        fitting.start()
         await keys.start()
         heartbeats.start()
         events.start()

@@ -23,6 +23,7 @@ from casare_api.machinery import names, patches
 from casare_api.machinery.errors import ApiError, Cause
 from casare_api.machinery.selectors import FieldSelector, FieldTerm, LabelSelector
 from casare_apiserver import bodies, options, wire
+from casare_apiserver.fitting import Fitting
 from casare_apiserver.streaming import Stream
 from casare_apiserver.watch import Hub, Watcher
 from casare_apiserver.wire import Request
@@ -55,6 +56,7 @@ class Resources:
 
     store: Store
     hub: Hub
+    fitting: Fitting
 
     async def get(self, request: Request, target: Target) -> None:
         assert target.name is not None
@@ -132,8 +134,10 @@ class Resources:
         _check_place(target, obj)
         obj, request.warnings = rules.admit(kind, _without_status(kind, obj), mode)
         await self._check_beside(kind, obj)
+        checked = None
         if kind is JOB:
             await self._check_declared(obj)
+            checked = await self.fitting.check(obj)
         _check_reach(request, kind, None, obj)
         meta = obj["metadata"]
         generated = meta.get("generateName") if not meta.get("name") else None
@@ -144,7 +148,7 @@ class Resources:
             named = {**meta, "name": names.generate(generated)} if generated else meta
             try:
                 made = await self.store.writer.write(
-                    admission.create(kind, {**obj, "metadata": named}, dry_run)
+                    admission.create(kind, {**obj, "metadata": named}, dry_run, checked)
                 )
                 break
             except ApiError as error:

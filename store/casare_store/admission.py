@@ -7,9 +7,8 @@ and `remove` make the operations that the API submits; the rules of each kind ar
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from functools import lru_cache
-from itertools import islice
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -20,10 +19,11 @@ from casare_api.kinds.job import FINAL, MUTABLE, TRANSITIONS, JobPhase
 from casare_api.machinery import times
 from casare_api.machinery.errors import ApiError, Cause
 from casare_api.machinery.patches import json_equal
-from casare_store import columns, objects
+from casare_store import columns, objects, parameters
 from casare_store.batch import Key
 from casare_store.writer import Context, Mutate, Operation
 
+INLINE = "inline"  # in place of a revision: the job brings its workflow along
 DECLARED = "fleet.casare.net/declared"  # annotation: the hash of a declared job's content
 _POLICY = (
     "priority",
@@ -39,8 +39,12 @@ _DECIDED = {"Workflow": ("revision",), "ApiKey": ("phase", "hint")}  # status th
 _NARROWED = ("capabilities", "tags", "robotSelector", "tolerations", "prefer")
 
 
-def create(kind: Kind, obj: Object, dry_run: bool = False) -> Operation:
-    """Creates an admitted object. The operation fails with 409 when it exists, 404 when its namespace does not."""
+def create(kind: Kind, obj: Object, dry_run: bool = False, checked: str | None = None) -> Operation:
+    """Creates an admitted object. The operation fails with 409 when it exists, 404 when its namespace does not.
+
+    `checked` is the workflow's revision whose schema a job's parameters are known to fit: that can take a while, and
+    is better found out before.
+    """
     meta = obj["metadata"]
     namespace, name = (meta.get("namespace") or "") if kind.namespaced else "", meta["name"]
 
@@ -49,7 +53,7 @@ def create(kind: Kind, obj: Object, dry_run: bool = False) -> Operation:
         if current is not None:
             raise ApiError.already_exists(kind, name)
         fresh = {key: value for key, value in obj.items() if key != "status"}
-        return settle(kind, None, fresh, context)
+        return settle(kind, None, fresh, replace(context, checked=checked) if checked else context)
 
     return Operation(kind, namespace, name, mutate, reads(kind, obj), dry_run)
 
@@ -169,8 +173,9 @@ def _resolved(job: Object, context: Context) -> Object:
     spec, namespace = job["spec"], job["metadata"]["namespace"]
     ref = spec.get("workflowRef")
     if ref is None:
-        content = spec["workflow"]
-        _check_schema("Job", job, "spec.workflow.parameters", content.get("parameters"))
+        content, revision = spec["workflow"], INLINE
+        if context.checked != INLINE:
+            _check_schema("Job", job, "spec.workflow.parameters", content.get("parameters"))
     else:
         workflow = context.reads.get(("Workflow", namespace, ref["name"]))
         if workflow is None:
@@ -180,42 +185,46 @@ def _resolved(job: Object, context: Context) -> Object:
                 "spec.workflowRef.name",
                 f'Not found: there is no workflow "{ref["name"]}" in namespace {namespace}',
             )
-        content = workflow["spec"]
-        spec = {**spec, "workflowRef": {"name": ref["name"], "revision": dig(workflow, "status", "revision")}}
-    _check_parameters(job, content.get("parameters"), spec.get("parameters"))
+        content, revision = workflow["spec"], dig(workflow, "status", "revision")
+        spec = {**spec, "workflowRef": {"name": ref["name"], "revision": revision}}
+    fitting = _fitting(job, content.get("parameters"), context.checked == revision)
+    if fitting is not None:
+        spec = {**spec, "parameters": fitting}
     requirements = _narrowed(content.get("requirements") or {}, spec.get("requirements") or {})
     spec = {**spec, **{key: content[key] for key in _POLICY if key in content and key not in spec}}
     return {**spec, "requirements": requirements} if requirements else spec
 
 
-def _check_parameters(job: Object, schema: Object | None, parameters: Object | None) -> None:
-    """Parameters against the workflow's JSON Schema. Raises ApiError 422 with the path of the first problems."""
+def check_parameters(job: Object, workflow: Object | None) -> str | None:
+    """Looks, before anybody has to wait for it, whether a job's parameters fit; what to tell `create` then.
+
+    `workflow` is the one that the job names, None for a job that has its own. Raises ApiError 422.
+    """
+    if workflow is not None:
+        _fitting(job, workflow["spec"].get("parameters"))
+        return str(dig(workflow, "status", "revision"))
+    schema = dig(job, "spec", "workflow", "parameters")
+    _check_schema("Job", job, "spec.workflow.parameters", schema)
+    _fitting(job, schema)
+    return INLINE
+
+
+def _fitting(job: Object, schema: Object | None, is_checked: bool = False) -> Object | None:
+    """The job's parameters with the schema's defaults. Raises ApiError 422 with the path of the first problems."""
+    given: Object | None = job["spec"].get("parameters")
     if not schema:
-        return
+        return given
+    filled = parameters.with_defaults(schema, given or {})
+    if is_checked:
+        return filled or given
     try:
-        problems = list(islice(_validator(columns.dump(schema)).iter_errors(parameters or {}), 10))
-    except Exception as error:  # a reference to nowhere, a schema that goes round in circles
-        why = f"Invalid value: the workflow's JSON Schema can't be used: {type(error).__name__}"
-        raise _invalid("Job", job, "spec.parameters", why) from error
-    causes = [
-        Cause(
-            ".".join(["spec.parameters", *map(str, problem.absolute_path)]),
-            "FieldValueInvalid",
-            f"Invalid value: {problem.message[:300]}",
-        )
-        for problem in problems
-    ]
+        causes = parameters.causes(schema, filled)
+    except parameters.Unusable as why:
+        text = f"Invalid value: the workflow's JSON Schema can't be used: {why}"
+        raise _invalid("Job", job, "spec.parameters", text) from None
     if causes:
-        raise ApiError.invalid(KINDS["Job"], job["metadata"]["name"], causes)
-
-
-@lru_cache(maxsize=1000)
-def _validator(schema: bytes) -> Any:
-    """The validator of a schema; references to other documents are not followed, wherever they point."""
-    import jsonschema
-    from referencing import Registry
-
-    return jsonschema.Draft202012Validator(orjson.loads(schema), registry=Registry())
+        raise ApiError.invalid(KINDS["Job"], job["metadata"].get("name") or "", causes)
+    return filled or given
 
 
 def _narrowed(workflow: Object, job: Object) -> Object:
@@ -246,27 +255,10 @@ def _workflow(old: Object | None, new: Object, context: Context) -> Object:
 
 
 def _check_schema(kind: str, obj: Object, field: str, schema: Object | None) -> None:
-    if not schema:
-        return
-    import jsonschema
-
-    try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        path = ".".join([field, *map(str, error.absolute_path)])
-        raise _invalid(kind, obj, path, f"Invalid value: not a JSON Schema: {error.message[:300]}") from error
-    for reference in _references(schema):
-        if not reference.startswith("#"):
-            why = f'Invalid value: "{reference[:80]}": a schema may refer only to itself (#...)'
-            raise _invalid(kind, obj, field, why)
-
-
-def _references(schema: Any) -> Iterator[str]:
-    """What a schema's $ref and $dynamicRef say, at any depth."""
-    if isinstance(schema, dict):
-        yield from (str(schema[key]) for key in ("$ref", "$dynamicRef") if key in schema)
-    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
-        yield from _references(part)
+    found = parameters.problem_of(schema) if schema else None
+    if found:
+        path, why = found
+        raise _invalid(kind, obj, f"{field}.{path}" if path else field, f"Invalid value: {why}")
 
 
 def _schedule(old: Object | None, new: Object, context: Context) -> Object:
@@ -359,7 +351,7 @@ def _check_finalizers(kind: Kind, current: Object, new: Object) -> None:
 
 def _invalid(kind: str, obj: Object, field: str, message: str) -> ApiError:
     reason = "FieldValueForbidden" if message.startswith("Forbidden") else "FieldValueInvalid"
-    return ApiError.invalid(KINDS[kind], obj["metadata"]["name"], [Cause(field, reason, message)])
+    return ApiError.invalid(KINDS[kind], obj["metadata"].get("name") or "", [Cause(field, reason, message)])
 
 
 def mutate_with(function: Callable[[Object, Context], Object | None]) -> Mutate:

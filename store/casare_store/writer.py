@@ -39,11 +39,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Context:
-    """What a mutation may look at: the database's time, the objects it asked for, and a place for more statements."""
+    """What a mutation may look at: the database's time, the objects it asked for, and a place for more statements.
+
+    `checked`: see `admission.create`.
+    """
 
     now: datetime
     reads: dict[Key, Object]
     also: Callable[[str, tuple[Any, ...]], None]
+    checked: str | None = None
 
 
 Mutate = Callable[[Object | None, Context], Object | None]

@@ -446,3 +446,41 @@ def test_the_answer_to_a_report_carries_what_people_decided(api: Api, robot: Rob
     generation = api.get("Robot", rob.name)["metadata"]["generation"]
     rob.report(agent={"version": "1.2.3", "hostname": "pc-01"})
     assert api.get("Robot", rob.name)["metadata"]["generation"] == generation, "a heartbeat is nobody's wish"
+
+
+def test_defaults_of_the_schema_are_the_jobs_parameters(api: Api) -> None:
+    schema = {"properties": {"month": {"type": "string"}, "dryRun": {"type": "boolean", "default": True}}}
+    api.create("Workflow", "w", {"spec": {"runner": "command", "args": ["true"], "parameters": schema}})
+    job = api.create("Job", "j", {"spec": {"workflowRef": {"name": "w"}, "parameters": {"month": "2026-10"}}})
+    assert job["spec"]["parameters"] == {"month": "2026-10", "dryRun": True}
+
+
+def test_a_workflow_that_changes_is_checked_as_it_is_now(api: Api) -> None:
+    def workflow(most: int) -> dict[str, Any]:
+        schema = {"properties": {"n": {"maximum": most}}}
+        return {"spec": {"runner": "command", "args": ["true"], "parameters": schema}}
+
+    def submit(n: int) -> Any:
+        body = {"metadata": {"generateName": "j-"}, "spec": {"workflowRef": {"name": "w"}, "parameters": {"n": n}}}
+        return api.call("POST", api.path("Job"), body)
+
+    api.create("Workflow", "w", workflow(5))
+    assert submit(5).status_code == 201
+    for most in (9, 3, 7):
+        merge = {"content-type": "application/merge-patch+json"}
+        patch = api.call("PATCH", api.path("Workflow", "w"), workflow(most), headers=merge)
+        assert patch.status_code == 200
+        assert submit(most).status_code == 201
+        assert "spec.parameters.n" in message(submit(most + 1), 422)
+
+
+def test_a_job_with_a_workflow_of_its_own_is_checked_against_it(api: Api) -> None:
+    def submit(schema: dict[str, Any], **parameters: Any) -> Any:
+        inline = {"runner": "command", "args": ["true"], "parameters": schema}
+        body = {"metadata": {"generateName": "j-"}, "spec": {"workflow": inline, "parameters": parameters}}
+        return api.call("POST", api.path("Job"), body)
+
+    made = submit({"properties": {"n": {"default": 4}}})
+    assert made.status_code == 201 and made.json()["spec"]["parameters"] == {"n": 4}
+    assert "spec.parameters.n" in message(submit({"properties": {"n": {"maximum": 3}}}, n=4), 422)
+    assert "spec.workflow.parameters.type" in message(submit({"type": "nonsense"}), 422)

@@ -1,0 +1,73 @@
+"""Do a new job's parameters fit, before it takes its turn at the writer?
+
+Checking can take a while and must not hold anybody up: it is done beside the event loop and outside of the history
+lock. The workflows it needs are kept; the writer checks again where the workflow has changed in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+
+import orjson
+
+from casare_api.kinds import Object, dig
+from casare_api.kinds.workflow import WORKFLOW
+from casare_api.machinery.errors import ApiError
+from casare_apiserver.watch import Hub
+from casare_store import admission, reads
+from casare_store.changes import Change
+from casare_store.store import Store
+
+KEPT = 1000  # workflows
+
+
+@dataclass(slots=True)
+class Fitting:
+    """The check, and the workflows it knows."""
+
+    store: Store
+    hub: Hub
+    _workflows: dict[tuple[str, str], Object] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Hears of workflows that change."""
+        self.hub.listeners.append(self._see)
+        self.hub.begin_anew.append(self._forget)
+
+    async def check(self, job: Object) -> str | None:
+        """What `admission.create` is told: the revision whose schema fits. Raises ApiError 422."""
+        name = dig(job, "spec", "workflowRef", "name")
+        if not name:
+            return await _fit(job, None, bool(dig(job, "spec", "workflow", "parameters")))
+        key = (job["metadata"].get("namespace") or "", name)
+        if key in self._workflows:
+            with contextlib.suppress(ApiError):  # it may be the one before the newest
+                return await self._fit(job, self._workflows[key])
+        text = await reads.get(self.store.pool, WORKFLOW, *key)
+        if text is None:
+            return None  # the writer says so
+        return await self._fit(job, self._keep(key, orjson.loads(text)))
+
+    async def _fit(self, job: Object, workflow: Object) -> str | None:
+        return await _fit(job, workflow, bool(workflow["spec"].get("parameters")))
+
+    def _keep(self, key: tuple[str, str], workflow: Object) -> Object:
+        if len(self._workflows) >= KEPT:
+            self._workflows.clear()
+        self._workflows[key] = workflow
+        return workflow
+
+    def _see(self, change: Change) -> None:
+        if change.kind == "Workflow":
+            self._workflows.pop((change.namespace, change.name), None)
+
+    async def _forget(self) -> None:
+        self._workflows.clear()
+
+
+async def _fit(job: Object, workflow: Object | None, has_schema: bool) -> str | None:
+    if not has_schema:
+        return admission.check_parameters(job, workflow)
+    return await asyncio.to_thread(admission.check_parameters, job, workflow)
