@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
 from typing import Any
 
@@ -45,6 +46,10 @@ def uvicorn_loop() -> Any:
 
 
 async def _serve(settings: Settings) -> None:
+    places = {settings.port: "CASARE_PORT"}
+    if settings.tls_port and settings.pki_dir is not None:
+        places[settings.tls_port] = "CASARE_TLS_PORT"
+    sockets = {port: _bind(settings.host, port, setting) for port, setting in places.items()}
     async with serving(settings) as server:
         options: dict[str, Any] = {
             "lifespan": "off", "log_level": "warning", "access_log": False, "server_header": False,
@@ -59,16 +64,30 @@ async def _serve(settings: Settings) -> None:
                 ssl_keyfile=str(found.key), **options,
             )
             servers.append(_Listener(secure))
-        await _run(servers, server.hub.stop)
+        await _run(servers, sockets, server.hub.stop)
 
 
-async def _run(servers: list[_Listener], on_stop: Any) -> None:
+def _bind(host: str, port: int, setting: str) -> socket.socket:
+    """A socket that has the port, and does not listen before all is ready. Raises OSError with one line for people."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    if sys.platform != "win32":  # there it would let two servers have one port
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        why = (error.strerror or str(error)).lower()
+        raise OSError(f"can't serve on {host}:{port}: {why}; {setting} names another port") from None
+    return bound
+
+
+async def _run(servers: list[_Listener], sockets: dict[int, socket.socket], on_stop: Any) -> None:
     """All listeners until a signal comes; watches are ended first, so that no client holds the stop up."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    tasks = [asyncio.create_task(one.serve(), name=f"listener-{one.config.port}") for one in servers]
+    tasks = [asyncio.create_task(one.serve([sockets[one.config.port]]), name=f"listener-{one.config.port}") for one in servers]
     waiting = asyncio.create_task(stop.wait())
     await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
     await on_stop()
