@@ -1,14 +1,14 @@
 """Which jobs does the server want here now? One watch, followed by one thread, kept as a dictionary.
 
 Always holds: what `wanted` gives is the server's state at some moment not long ago, whole; after an outage it is
-brought up to date from where it stopped, or listed anew.
+brought up to date from where it stopped, or listed anew. Whatever goes wrong, the thread goes on: without it the robot
+would look idle and take jobs that it never starts.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 
 from casare_agent.assignment import Assignment
@@ -39,13 +39,13 @@ def after(wanted: Mapping[str, Assignment], event: WatchEvent) -> dict[str, Assi
 class Assignments:
     """Follows a robot's jobs."""
 
-    def __init__(self, client: Client, changed: Callable[[], None]) -> None:
-        """`changed` is called from the watching thread after each change."""
-        self._client, self._changed = client, changed
+    def __init__(self, client: Client, changed: Callable[[], None], closed: threading.Event) -> None:
+        """`changed` is called from the watching thread after each change. `closed`: the agent ends."""
+        self._client, self._changed, self._closed = client, changed, closed
         self._wanted: dict[str, Assignment] = {}
 
     def start(self, robot: Object) -> None:
-        """Follows from now on, until the client is closed."""
+        """Follows from now on, until the agent ends."""
         uid = robot["metadata"]["uid"]
         threading.Thread(target=self._follow, args=(uid,), name="watch", daemon=True).start()
 
@@ -58,10 +58,14 @@ class Assignments:
         while True:
             try:
                 for event in self._client.follow("Job", all_namespaces=True, fields=fields_of(robot_uid)):
-                    backoff.reset()
                     self._wanted = after(self._wanted, event)
                     self._changed()
+                    backoff.reset()
                 return  # the client was closed
             except (ApiError, Unreachable) as error:  # a refusal; the report hears the same and says it to people
                 _log.debug("the watch on this robot's jobs: %s", error)
-            time.sleep(backoff.next())
+            except Exception:
+                if not self._closed.is_set():  # else it is what httpx2 says of a client that was closed
+                    _log.exception("the watch on this robot's jobs failed; they are listed anew")
+            if self._closed.wait(backoff.next()):
+                return

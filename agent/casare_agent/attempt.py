@@ -23,6 +23,7 @@ from casare_agent.process import Child
 from casare_agent.progress import read_progress
 from casare_agent.result import Result
 from casare_agent.supervisor import StopReason, Supervisor
+from casare_agent.timer import Timer
 from casare_agent.workshop import Workshop, remove
 from casare_api.kinds import Object
 from casare_api.machinery.durations import parse_duration
@@ -162,7 +163,6 @@ class Attempt:
             send, closed = self._workshop.log_of(self.assignment), self._workshop.closed
             shipper = LogShipper(self._job_log, send, self.assignment.name, closed)
             result = self._run(self._job_log)
-            self._job_log.close()
             if self._supervisor.reason is not StopReason.WITHDRAWN:
                 shipper.finished(LOG_WAIT)
         except Exception as error:
@@ -175,20 +175,27 @@ class Attempt:
         remove(self._directory)
 
     def _run(self, log: JobLog) -> Result:
-        with self._timeout():
+        with contextlib.closing(log), self._timeout():
             run = Run(self.assignment, self._directory, self._workshop, self._supervisor, log)
             return replace(execute(run), finished=results.now_text())
 
     def _end(self, result: Result) -> None:
         withdrawn = self._supervisor.reason is StopReason.WITHDRAWN
-        if not withdrawn and self._directory.exists():
-            with contextlib.suppress(OSError):
-                results.save(self._directory, self.assignment, result)
+        if not withdrawn:
+            self._keep(result)
         with self._lock:
             if self._stage in LIVE:
                 self._stage = Stage.DELIVERED if withdrawn else Stage.ENDED
                 self._result = result
         self._changed()
+
+    def _keep(self, result: Result) -> None:
+        """On disk, for the agent that comes after this one. One that can't be kept is reported all the same."""
+        try:
+            if self._directory.exists():
+                results.save(self._directory, self.assignment, result)
+        except (OSError, TypeError) as error:  # a full disk; text that is no UTF-8
+            _log.warning("job %s: its result can't be kept on disk: %s", self.assignment.path, error)
 
     @contextlib.contextmanager
     def _timeout(self) -> Iterator[None]:
@@ -196,8 +203,7 @@ class Attempt:
         if seconds <= 0:
             yield
             return
-        timer = threading.Timer(seconds, self._supervisor.stop, (StopReason.TIMEOUT,))
-        timer.daemon = True
+        timer = Timer(seconds, lambda: self._supervisor.stop(StopReason.TIMEOUT))
         timer.start()
         try:
             yield
@@ -208,7 +214,8 @@ class Attempt:
         self._job_log.write(data)
 
     def _note(self, child: Child) -> None:
-        leftovers.record(self._directory, child.pid, child.created)
+        with contextlib.suppress(OSError):  # a full disk ends no job; what is left behind is found by its mark, too
+            leftovers.record(self._directory, child.pid, child.created)
 
     def _identity(self) -> Object:
         about = self.assignment

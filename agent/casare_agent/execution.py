@@ -34,7 +34,7 @@ from casare_client import Unreachable
 from casare_client.backoff import Backoff
 from casare_client.watch import passing
 
-MOST_OUTPUT = 1024 * 1024  # bytes of the outputs file
+MOST_OUTPUT = 256 * 1024  # bytes, of the file and as JSON; the server's limit (MAX_OUTPUTS in casare_apiserver.agents)
 _T = TypeVar("_T")
 
 
@@ -192,13 +192,20 @@ def _outputs(path: Path) -> dict[str, Any] | None:
             data = file.read(MOST_OUTPUT + 1)
     except FileNotFoundError:
         return None
-    if len(data) > MOST_OUTPUT:
-        raise TaskError("InvalidOutputs", "the outputs file is larger than 1Mi: keep large results elsewhere")
+    _check_size(data)
     try:
         outputs = orjson.loads(data) if data.strip() else {}
         check_storable(outputs)
+        _check_size(orjson.dumps(outputs))  # numbers may be longer than they were written: 1e15
     except (ValueError, ApiError) as error:
         raise TaskError("InvalidOutputs", f"the outputs file can't be read as JSON: {error}") from None
     if not isinstance(outputs, dict):
         raise TaskError("InvalidOutputs", "the outputs file must hold a JSON object, such as {\"matched\": 312}")
     return outputs
+
+
+def _check_size(outputs: bytes) -> None:
+    if len(outputs) > MOST_OUTPUT:
+        limit = f"{MOST_OUTPUT // 1024}Ki"
+        raise TaskError("InvalidOutputs", f"the outputs are larger than {limit}, the most that a job may hand back: "
+                                          "keep large results elsewhere")

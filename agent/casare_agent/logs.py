@@ -9,6 +9,7 @@ UTF-8 replaced), cut at the limit with a last line that says so.
 from __future__ import annotations
 
 import codecs
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ DEFAULT_LIMIT = "10Mi"
 HOLD = 0.5  # seconds that output may wait for more of it
 _TAIL = 2048  # bytes looked at for the last line
 _REFUSED_KEY = frozenset({401, 403})
+_log = logging.getLogger("casare.agent")
 
 Send = Callable[[int, str], None]
 
@@ -62,8 +64,8 @@ class JobLog:
         with self._changed:
             if not self._closed:
                 self._closed = True
-                self._writer.close()
                 self._changed.notify_all()
+                self._writer.close()
 
     def last_line(self) -> str:
         """The last line that is not blank, at most 300 characters."""
@@ -96,18 +98,29 @@ class JobLog:
 
 
 class LogShipper:
-    """Sends a log to the server, from a thread of its own, until all of it is there or the server refuses it."""
+    """Sends a log to the server, from a thread of its own, until all of it is there or the server refuses it.
+
+    Where it can't be read back or sent for another reason, the rest is given up: a job outlives its log.
+    """
 
     def __init__(self, log: JobLog, send: Send, name: str, closed: threading.Event) -> None:
         """`send(number, text)` raises Unreachable or ApiError; numbers count from 0. `closed`: give up."""
         self._log, self._send, self._closed = log, send, closed
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._ship, name=f"log-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"log-{name}", daemon=True)
         self._thread.start()
 
     def finished(self, seconds: float | None = None) -> bool:
         """Waits until nothing is left to send, at most `seconds`; whether that is so."""
         return self._done.wait(seconds)
+
+    def _run(self) -> None:
+        try:
+            self._ship()
+        except Exception:
+            _log.exception("%s: the rest of this log does not get to the server", self._thread.name)
+        finally:
+            self._done.set()
 
     def _ship(self) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -120,7 +133,6 @@ class LogShipper:
         rest = decoder.decode(b"", final=True)
         if wanted and rest:
             self._deliver(number, rest)
-        self._done.set()
 
     def _deliver(self, number: int, text: str) -> bool:
         """Repeats until the server has the chunk; False when it wants no more of this log."""

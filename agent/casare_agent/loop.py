@@ -38,7 +38,7 @@ class Agent:
         self._settings, self._client, self._workshop = settings, client, workshop
         self._wake = Wake()
         self._drain = Drain(settings.shutdown_grace)
-        self._assignments = Assignments(client, self._wake.set)
+        self._assignments = Assignments(client, self._wake.set, workshop.closed)
         self._presence = Presence(lambda body: client.report(settings.namespace, settings.name, body))
         self._attempts: dict[str, Attempt] = {}
         self._capabilities = capabilities

@@ -1,7 +1,7 @@
 """How is a process started so that it, and everything it starts, can be ended?
 
 Each child leads its own session and process group. Ending it means the whole tree: SIGTERM to the group and to the
-descendants that left it, then after the grace period SIGKILL, and in the end SIGKILL to every process that still
+descendants that left it (on Windows CTRL_BREAK to the group alone), then after the grace period SIGKILL, and in the end SIGKILL to every process that still
 carries the attempt's mark in its environment (`leftovers`). When `wait` returns, nothing of it runs any more.
 """
 
@@ -24,6 +24,7 @@ import psutil
 
 from casare_agent import leftovers
 from casare_agent.leftovers import Mark
+from casare_agent.timer import Timer
 
 _PIECE = 65536  # bytes read at a time
 _PIPE_WAIT = 2.0  # seconds for the output to end after the process did; somebody else may hold the pipe open
@@ -59,7 +60,7 @@ class Child:
         self._lock = threading.Lock()
         self._ended = False
         self._kill_at: float | None = None
-        self._killer: threading.Timer | None = None
+        self._killer: Timer | None = None
         self._tree: list[psutil.Process] = []
         self._reader = threading.Thread(target=self._read, name=f"output-{self.pid}", daemon=True)
         self._reader.start()
@@ -102,16 +103,14 @@ class Child:
     def _set_killer(self, grace: float) -> None:
         if self._killer is not None:
             self._killer.cancel()
-        self._killer = threading.Timer(grace, self._kill)
-        self._killer.daemon = True
+        self._killer = Timer(grace, self._kill)
         self._killer.start()
 
     def _ask(self) -> None:
         self._remember_tree()
         _signal_group(self.pid, _TERM)
         for one in self._tree:
-            with contextlib.suppress(psutil.Error, OSError):
-                one.terminate()
+            _ask_outsider(one)
 
     def _kill(self) -> None:
         """Runs when the grace period is over and the process is not."""
@@ -164,6 +163,9 @@ if sys.platform == "win32":  # A Job Object will own the tree here; until then i
                 for one in psutil.Process(group).children(recursive=True):
                     one.kill()
 
+    def _ask_outsider(process: psutil.Process) -> None:
+        """Nothing: CTRL_BREAK reaches groups, not processes, and TerminateProcess does not ask."""
+
     def _in_group(pid: int, group: int) -> bool:
         return False
 
@@ -178,6 +180,10 @@ else:
     def _signal_group(group: int, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, number)
+
+    def _ask_outsider(process: psutil.Process) -> None:
+        with contextlib.suppress(psutil.Error, OSError):
+            process.terminate()
 
     def _in_group(pid: int, group: int) -> bool:
         with contextlib.suppress(ProcessLookupError):

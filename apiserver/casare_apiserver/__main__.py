@@ -87,7 +87,10 @@ async def _run(servers: list[_Listener], sockets: dict[int, socket.socket], on_s
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    tasks = [asyncio.create_task(one.serve([sockets[one.config.port]]), name=f"listener-{one.config.port}") for one in servers]
+    tasks = [
+        asyncio.create_task(one.serve([sockets[one.config.port]]), name=f"listener-{one.config.port}")
+        for one in servers
+    ]
     waiting = asyncio.create_task(stop.wait())
     await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
     await on_stop()

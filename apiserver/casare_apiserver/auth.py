@@ -13,7 +13,7 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import orjson
 
@@ -53,6 +53,7 @@ class Keys:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _by_hash: dict[str, _Known] = field(default_factory=dict)
     _hash_of: dict[str, str] = field(default_factory=dict)  # key's uid -> hash
+    _behind: timedelta = timedelta()  # how far this machine's clock is behind the database's
     _early: list[Change] | None = None  # changes that came while all keys were being read
     _looking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
 
@@ -63,6 +64,7 @@ class Keys:
         await self._read_all()
 
     async def _read_all(self) -> None:
+        self._behind = (await self.store.head()).now - self.now()
         self._early = []
         page = await reads.read(self.store.pool, reads.Query(APIKEY))
         self._by_hash.clear()
@@ -103,7 +105,7 @@ class Keys:
         return None if known is None or self._is_over(known) else known.identity
 
     def _is_over(self, known: _Known) -> bool:
-        return known.expires is not None and known.expires <= self.now()
+        return known.expires is not None and known.expires <= self.now() + self._behind
 
     async def _catch_up(self) -> None:
         async with self._looking:
@@ -130,7 +132,9 @@ class Keys:
         identity = Identity(meta["name"], spec["role"], meta["namespace"], spec.get("robotName"), uid)
         known = _Known(identity, times.from_text(expires) if expires else None)
         before = self._by_hash.get(self._hash_of.get(uid, ""))
-        is_taken_back = spec.get("revoked") or meta.get("deletionTimestamp") or self._is_over(known)
+        phase = (key.get("status") or {}).get("phase")
+        is_taken_back = spec.get("revoked") or meta.get("deletionTimestamp") or phase in ("Expired", "Revoked")
+        is_taken_back = is_taken_back or self._is_over(known)
         is_good = bool(hashed) and not is_taken_back
         if not is_good or self._hash_of.get(uid) != hashed or (before is not None and before.identity != identity):
             self._forget(uid)

@@ -313,9 +313,15 @@ class Hub:
             self.rv = change.rv
             if change.kind not in KINDS:  # a newer server's, while the two are side by side
                 continue
-            entry = Entry(change)
-            self._keep(entry)
-            for watcher in self._interested(entry):
+            try:
+                entry = Entry(change)
+                self._keep(entry)
+                interested = self._interested(entry)
+            except Exception:
+                log.exception("a change can't be understood; every watch must list again", rv=change.rv)
+                self._restart(change.rv)
+                interested = []
+            for watcher in interested:
                 self._show(watcher, entry)
             for listener in self.listeners:
                 self._tell(listener, change)
@@ -355,8 +361,11 @@ class Hub:
     async def _bookmark(self) -> None:
         while True:
             await asyncio.sleep(self.bookmark_every)
-            for watcher in self.watchers():
-                watcher.bookmark(self.rv)
+            try:
+                for watcher in self.watchers():
+                    watcher.bookmark(self.rv)
+            except Exception:
+                log.exception("bookmarks could not be sent")
 
 
 _NOBODY: set[Watcher] = set()

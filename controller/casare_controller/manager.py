@@ -123,14 +123,9 @@ class Manager:
                 failures += 1
                 log.exception("a duty failed; it is tried again", duty=duty.name)
                 wait = _backoff(failures)
-            await self._rest(duty.name, wait, can_wake=not failures)
-
-    async def _rest(self, name: str, seconds: float, can_wake: bool) -> None:
-        if not can_wake:
-            await asyncio.sleep(seconds)
-            return
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wakes[name].wait(), seconds)
+            awaited = self._wakes[duty.name] if not failures else stop  # what failed is not tried sooner
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(awaited.wait(), wait)
 
     async def _follow(self) -> None:
         """Wakes duties when the log moves. Where it begins does not matter: duties look at state, not at events."""
@@ -144,6 +139,9 @@ class Manager:
                         if duty.watches & kinds:
                             self._wakes[duty.name].set()
             except (Compacted, psycopg.Error, psycopg_pool.PoolTimeout):
+                await asyncio.sleep(0.5)
+            except Exception:
+                log.exception("the change log can't be followed; trying again")
                 await asyncio.sleep(0.5)
 
 

@@ -248,7 +248,8 @@ def _workflow(old: Object | None, new: Object, context: Context) -> Object:
     content = orjson.dumps(new["spec"], option=orjson.OPT_SORT_KEYS)
     revision = hashlib.sha256(content).hexdigest()[:16]
     context.also(
-        "INSERT INTO revisions (namespace, hash, content) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        "INSERT INTO revisions (namespace, hash, content) VALUES ($1, $2, $3) "
+        "ON CONFLICT (namespace, hash) DO UPDATE SET made = clock_timestamp()",
         (new["metadata"]["namespace"], revision, columns.dump(new["spec"]).decode()),
     )
     return {**new, "status": {**(new.get("status") or {}), "revision": revision}}

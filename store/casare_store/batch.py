@@ -39,7 +39,7 @@ class OutcomeUnknown(Exception):
 
 @dataclass(slots=True)
 class Change:
-    """One staged change: `old` is None for a creation, `new` for a deletion; `row` is as `columns.LOGGED` says."""
+    """One staged change: `old` is None for a creation, `new` for a deletion; `row` is as `columns.logged` says."""
 
     kind: Kind
     type: str
@@ -71,6 +71,8 @@ class Batch:
     changes: list[Change] = field(default_factory=list)
     statements: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
     _sent: int = 0  # changes that are on their way already
+    _uids: set[str] = field(default_factory=set)  # of the objects that were changed
+    _partitions: set[int] = field(default_factory=set)  # made or found in this very transaction
 
     async def read(self, keys: Iterable[Key]) -> dict[Key, Object]:
         """The current objects at these keys; missing ones are left out."""
@@ -92,10 +94,14 @@ class Batch:
     def stage(self, kind: Kind, old: Object | None, new: Object | None) -> Object | None:
         """Adds a change; returns the new state with its resourceVersion, or None for a deletion.
 
-        Raises ApiError 422 for a state that has no row: it is found out here, while it is known whose it is.
+        Raises ApiError 422 for a state that has no row: it is found out here, while it is known whose it is. Raises
+        ValueError for an object that this batch has changed before.
         """
         state = new if new is not None else old
         assert state is not None
+        uid = state["metadata"]["uid"]
+        if uid in self._uids:  # the rows of a batch are written kind by kind, not in the order of its changes
+            raise ValueError(f'{kind.kind} "{state["metadata"]["name"]}" is changed twice in one batch')
         rv = self.rv + 1
         numbered = {**state, "metadata": {**state["metadata"], "resourceVersion": str(rv)}}
         if new is None:
@@ -105,6 +111,7 @@ class Batch:
             change = Change(kind, type_, old, numbered, rv, _row(kind, old, numbered))
         self.rv = rv
         self.changes.append(change)
+        self._uids.add(uid)
         return change.new
 
     def mark(self) -> tuple[int, int, int]:
@@ -115,6 +122,7 @@ class Batch:
         """Forgets what was staged since a mark. Only for what has not been sent."""
         assert mark[1] >= self._sent, "what was sent can only be rolled back whole"
         self.rv = mark[0]
+        self._uids.difference_update(change.state["metadata"]["uid"] for change in self.changes[mark[1] :])
         del self.changes[mark[1] :]
         del self.statements[mark[2] :]
 
@@ -127,10 +135,11 @@ class Batch:
         changes = self.changes[self._sent :]
         if not changes:
             return
-        missing = partitions.missing(self.connection, changes[0].rv, changes[-1].rv)
+        missing = set(partitions.missing(self.connection, changes[0].rv, changes[-1].rv)) - self._partitions
         if missing:
             await self.pipeline.finish()
-            await partitions.make(self.connection, missing)
+            await partitions.make(self.connection, sorted(missing))
+            self._partitions |= missing
         for query, args in _writes(changes):
             self.pipeline.send(query, args)
             self.pipeline.flush()
@@ -148,6 +157,7 @@ class Batch:
             self.pipeline.send("COMMIT")
             is_asked = True
             await self.pipeline.finish()
+            partitions.remember(self.connection, self._partitions)
         except Exception as error:
             # Only a transaction that is there and failed is known not to have been committed. A backend that is told to
             # end finishes its COMMIT first and answers with an error all the same.

@@ -41,6 +41,15 @@ async def has_blob(pool: Pool, namespace: str, sha256: str) -> int | None:
     return int(found[0]) if found else None
 
 
+async def _renew(pool: Pool, namespace: str, sha256: str) -> bool:
+    """Whether a file is there; its time begins anew, so that the sweep can't take it before the workflow is written."""
+    async with pool.connection() as connection:
+        cursor = await connection.execute(
+            "UPDATE blobs SET made = clock_timestamp() WHERE namespace = %s AND sha256 = %s", (namespace, sha256)
+        )
+    return cursor.rowcount > 0
+
+
 async def get_blob(pool: Pool, namespace: str, sha256: str) -> bytes | None:
     async with pool.connection() as connection:
         cursor = await connection.execute(
@@ -58,7 +67,7 @@ async def check_files(pool: Pool, workflow: Object) -> None:
         named.append((f"spec.files[{index}].path", file.get("path"), file.get("sha256")))
     causes = []
     for field, path, sha256 in named:
-        if path and (not sha256 or await has_blob(pool, namespace, sha256) is None):
+        if path and (not sha256 or not await _renew(pool, namespace, sha256)):
             causes.append(
                 Cause(
                     field,

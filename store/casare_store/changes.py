@@ -140,6 +140,9 @@ class LogReader:
                     self._wake.set()
             except psycopg.OperationalError:
                 await asyncio.sleep(0.5)
+            except Exception:
+                log.exception("nobody listens for news; trying again")
+                await asyncio.sleep(0.5)
             finally:
                 await _close(connection)
 

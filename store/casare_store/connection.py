@@ -29,6 +29,17 @@ _LIMITS = {
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",  # else each batch's arrays are planned as constants
     "timezone": "UTC",
+    # A client whose machine is gone gives its locks up within seconds.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "3",
+    "tcp_keepalives_count": "3",
+}
+# The same for a server whose machine is gone.
+_SIGNS_OF_LIFE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds
 }
 
 
@@ -75,6 +86,7 @@ def _settings(name: str, *more: Mapping[str, str]) -> dict[str, Any]:
         "application_name": f"casare-{name}",
         "options": options(*more),
         "connect_timeout": 5,
+        **_SIGNS_OF_LIFE,
     }
 
 

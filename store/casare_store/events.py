@@ -65,8 +65,11 @@ class Recorder:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(WRITE_EVERY)
-            if self._waiting:
-                await self.flush()
+            try:
+                if self._waiting:
+                    await self.flush()
+            except Exception:
+                log.exception("events could not be written")
 
     async def flush(self) -> None:
         """Writes what was collected."""

@@ -24,6 +24,7 @@ from psycopg_pool import AsyncConnectionPool
 from casare_store.connection import CHANNEL
 
 FLUSH_EVERY = 1.0  # seconds
+ADAPT_EVERY = 10.0  # seconds
 ACKNOWLEDGED = 2.0  # seconds that a flush vouches for
 SMALL_FLEET, LARGE_FLEET = 1_000, 10_000  # robots
 COVERAGE_GAP = timedelta(seconds=5)  # a tick older than this ends the covered time
@@ -89,6 +90,7 @@ class Heartbeats:
     def leave(self, robot_uid: str) -> None:
         """Notes that a robot is there but going: nothing is placed on it any more."""
         self._leaving.add(robot_uid)
+        self._waiting.pop(robot_uid, None)  # what it said before must not bring it back
         self._soon.set()
 
     def beat(self, robot_uid: str, telemetry: str | None) -> bool:
@@ -103,6 +105,7 @@ class Heartbeats:
         return self.clock() - self._flushed_at < ACKNOWLEDGED
 
     async def _run(self) -> None:
+        adapted_at = -1e9
         while True:
             waiting, self._waiting = self._waiting, {}
             leaving, self._leaving = self._leaving, set()
@@ -111,6 +114,9 @@ class Heartbeats:
                 if not self.is_fresh():
                     await self.pool.check()  # after an outage: no request shall meet a connection that is dead
                 self._flushed_at = self.clock()
+                if self.clock() - adapted_at >= ADAPT_EVERY:
+                    await self.adapt()
+                    adapted_at = self.clock()
             except (psycopg.Error, TimeoutError) as error:
                 self._waiting = {**waiting, **self._waiting}
                 self._leaving |= leaving

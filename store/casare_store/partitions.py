@@ -7,6 +7,7 @@ queues behind it. `heads.compacted_rv` moves in the same transaction.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -32,14 +33,18 @@ def missing(connection: AsyncConnection[Any], first: int, last: int) -> list[int
 
 
 async def make(connection: AsyncConnection[Any], numbers: list[int]) -> None:
-    """Makes the partitions that are not there yet. The caller holds the history lock."""
+    """Makes the partitions that are not there yet. The caller holds the history lock, and calls `remember` once its
+    transaction is committed: until then they may go again."""
     for number in numbers:
         cursor = await connection.execute("SELECT to_regclass(%s)", (name(number),))
         found = await cursor.fetchone()
         if found is None or found[0] is None:
             await _make(connection, number)
-        else:
-            _made.add((_store(connection), number))
+
+
+def remember(connection: AsyncConnection[Any], numbers: Iterable[int]) -> None:
+    """Notes partitions that are known to be there."""
+    _made.update((_store(connection), number) for number in numbers)
 
 
 def _store(connection: AsyncConnection[Any]) -> str:
@@ -57,6 +62,8 @@ async def compact(connection: AsyncConnection[Any], retention: timedelta = RETEN
 
     Returns how many revisions were dropped: 0 when there is nothing to drop or a reader is in the way (try later).
     """
+    if await _oldest(connection, retention) is None:  # most of the time: nobody shall wait for that
+        return 0
     try:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (HISTORY_LOCK,))
@@ -83,8 +90,8 @@ async def _oldest(connection: AsyncConnection[Any], retention: timedelta) -> int
         return None
     number = int(found[0])
     cursor = await connection.execute(
-        "SELECT h.rv >= %s AND coalesce((SELECT max(at) FROM changes WHERE rv >= %s AND rv < %s), '-infinity') "
-        "< clock_timestamp() - %s FROM heads h",
+        "SELECT h.rv >= %s AND coalesce((SELECT at FROM changes WHERE rv >= %s AND rv < %s ORDER BY rv DESC LIMIT 1), "
+        "'-infinity') < clock_timestamp() - %s FROM heads h",
         ((number + 1) * WIDTH, number * WIDTH, (number + 1) * WIDTH, retention),
     )
     may_go = await cursor.fetchone()

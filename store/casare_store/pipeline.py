@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import psycopg
 from psycopg import AsyncConnection
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, Format
+from psycopg.pq import ConnStatus, ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
 Connection = AsyncConnection[Any]
+PATIENCE = 75.0  # seconds for an answer; the server itself ends a statement after 60
 _Known = dict[tuple[str, tuple[int, ...]], bytes]  # by query and the types of its parameters: the statement's name
 _numbers = itertools.count()
 _prepared: WeakKeyDictionary[Connection, _Known] = WeakKeyDictionary()
@@ -61,12 +63,18 @@ class Pipeline:
     async def finish(self) -> list[PGresult]:
         """Waits for everything that was sent; one result a statement, in order.
 
-        Raises the first statement's psycopg.Error; those behind it were not run.
+        Raises the first statement's psycopg.Error; those behind it were not run. A connection that gives no answer is
+        closed.
         """
         if not self._kept:
             return []
         self._pg.pipeline_sync()
-        results = await self._collect()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                results = await self._collect()
+        except TimeoutError:
+            await self._connection.close()
+            raise psycopg.OperationalError(f"the database gave no answer within {PATIENCE:g} seconds") from None
         kept, self._kept, fresh, self._fresh = self._kept, [], self._fresh, {}
         self._pg.exit_pipeline_mode()
         failed = next((one for one in results if one.status == ExecStatus.FATAL_ERROR), None)
@@ -95,6 +103,8 @@ class Pipeline:
                 while not pg.is_busy():
                     result = pg.get_result()
                     if result is None:  # between two statements
+                        if pg.status == ConnStatus.BAD:
+                            raise psycopg.OperationalError("the connection to the database is lost")
                         continue
                     if result.status == ExecStatus.PIPELINE_SYNC:
                         return results

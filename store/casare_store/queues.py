@@ -5,6 +5,7 @@ All of it is read outside the history lock where it is large, and read again ins
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -93,15 +94,15 @@ async def robot_objects(connection: Connection, uids: list[str]) -> list[Object]
     return [orjson.loads(text) for (text,) in await cursor.fetchall()]
 
 
-async def room(batch: Batch, uids: list[str]) -> dict[str, int]:
-    """Free slots of robots that may take work now, under the lock: what a placement must not exceed."""
+async def room(batch: Batch, uids: list[str]) -> dict[str, tuple[int, int]]:
+    """Of robots that are online, under the lock: their revision, and free slots, which a placement must not exceed."""
     rows = await batch.select(
-        "SELECT r.uid::text, r.slots - (SELECT count(*) FROM jobs j WHERE j.robot_uid = r.uid "
+        "SELECT r.uid::text, r.rv, r.slots - (SELECT count(*) FROM jobs j WHERE j.robot_uid = r.uid "
         "AND j.phase IN ('Assigned', 'Running')) FROM robots r JOIN leases l ON l.robot_uid = r.uid "
         "WHERE r.uid = ANY(%s::uuid[]) AND l.online",
         (uids,),
     )
-    return {uid: int(free) for uid, free in rows}
+    return {uid: (rv, int(free)) for uid, rv, free in rows}
 
 
 async def save_reasons(connection: Connection, reasons: dict[tuple[str, int], str]) -> None:
@@ -144,8 +145,9 @@ async def came_and_went(connection: Connection) -> tuple[list[str], list[str]]:
 async def set_online(batch: Batch, uids: list[str], online: bool) -> list[str]:
     """Changes presence under the lock; the robots it really changed for (a heartbeat may have come in between)."""
     still = "expires_at > clock_timestamp()" if online else "expires_at < clock_timestamp()"
-    rows = await batch.select(
-        f"UPDATE leases SET online = %s WHERE robot_uid = ANY(%s::uuid[]) AND online <> %s AND {still} "
+    rows = await batch.select(  # in the order in which heartbeats lock them
+        "UPDATE leases SET online = %s WHERE robot_uid IN (SELECT robot_uid FROM leases "
+        f"WHERE robot_uid = ANY(%s::uuid[]) AND online <> %s AND {still} ORDER BY robot_uid FOR UPDATE) "
         "RETURNING robot_uid::text",
         (online, uids, online),
     )
@@ -153,15 +155,33 @@ async def set_online(batch: Batch, uids: list[str], online: bool) -> list[str]:
 
 
 _SILENT = f"""
-SELECT j.namespace, j.name, greatest(l.last_seen, {_COVERED}), r.uid IS NULL
+SELECT j.head || j.tail, greatest(l.last_seen, {_COVERED}), r.uid IS NULL, clock_timestamp()
 FROM jobs j LEFT JOIN robots r ON r.uid = j.robot_uid LEFT JOIN leases l ON l.robot_uid = j.robot_uid
-WHERE j.phase IN ('Assigned', 'Running') AND (r.uid IS NULL OR NOT l.online) LIMIT 1000"""
+WHERE j.phase IN ('Assigned', 'Running') AND (r.uid IS NULL OR NOT l.online AND {_COVERED} IS NOT NULL)
+  AND j.uid > %s::uuid ORDER BY j.uid LIMIT 1000"""
 
 
-async def jobs_of_silent_robots(connection: Connection) -> list[tuple[str, str, datetime | None, bool]]:
-    """Live jobs whose robot is offline or gone: namespace, name, silent since (covered time only), robot is gone."""
-    cursor = await connection.execute(_SILENT, prepare=True)
-    return [(row[0], row[1], row[2], row[3]) for row in await cursor.fetchall()]
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A live job whose robot is offline (since when, in time that somebody listened) or gone, at the time `now`."""
+
+    job: Object
+    since: datetime | None
+    robot_is_gone: bool
+    now: datetime
+
+
+async def jobs_of_silent_robots(connection: Connection) -> AsyncIterator[Silence]:
+    """All of them, a page at a time. While nobody listens, no robot is judged that is still there."""
+    after = "00000000-0000-0000-0000-000000000000"
+    while True:
+        cursor = await connection.execute(_SILENT, (after,), prepare=True)
+        rows = await cursor.fetchall()
+        for text, since, is_gone, now in rows:
+            yield Silence(orjson.loads(text), since, is_gone, now)
+        if len(rows) < 1000:
+            return
+        after = orjson.loads(rows[-1][0])["metadata"]["uid"]
 
 
 _STALE = """
@@ -220,19 +240,37 @@ _SWEEPS = (
     "DELETE FROM leases l WHERE NOT EXISTS (SELECT FROM robots r WHERE r.uid = l.robot_uid) "
     "AND last_seen < clock_timestamp() - interval '1 hour'",
     "DELETE FROM coverage WHERE last < clock_timestamp() - interval '1 hour'",
-    "DELETE FROM revisions r WHERE made < clock_timestamp() - interval '1 day' AND NOT EXISTS (SELECT FROM jobs j "
-    "WHERE j.namespace = r.namespace AND position(r.hash IN j.head) > 0) AND NOT EXISTS (SELECT FROM workflows w "
-    "WHERE w.namespace = r.namespace AND position(r.hash IN w.head) > 0)",
-    "DELETE FROM blobs b WHERE made < clock_timestamp() - interval '1 day' AND NOT EXISTS (SELECT FROM revisions r "
-    "WHERE r.namespace = b.namespace AND position(b.sha256 IN r.content) > 0) AND NOT EXISTS (SELECT FROM jobs j "
-    "WHERE j.namespace = b.namespace AND j.workflow IS NULL AND position(b.sha256 IN j.head) > 0)",
+)
+
+# What some text names is kept, be it by chance: every text is read once, however much there is to keep. Whoever uses
+# an old revision or file again renews its `made` first, so that it can't go meanwhile.
+_SEARCHES = (
+    """DELETE FROM revisions WHERE (namespace, hash) IN (
+    SELECT namespace, hash FROM revisions WHERE made < clock_timestamp() - interval '1 day' EXCEPT (
+        SELECT namespace, (regexp_matches(head, '"revision":"([0-9a-f]{16})"', 'g'))[1] FROM jobs UNION
+        SELECT namespace, (regexp_matches(head, '"revision":"([0-9a-f]{16})"', 'g'))[1] FROM workflows) LIMIT 5000)
+    AND made < clock_timestamp() - interval '1 day'""",
+    """DELETE FROM blobs WHERE (namespace, sha256) IN (
+    SELECT namespace, sha256 FROM blobs WHERE made < clock_timestamp() - interval '1 day' EXCEPT (
+        SELECT namespace, (regexp_matches(content, '[0-9a-f]{64}', 'g'))[1] FROM revisions UNION
+        SELECT namespace, (regexp_matches(head, '[0-9a-f]{64}', 'g'))[1] FROM jobs WHERE workflow IS NULL) LIMIT 1000)
+    AND made < clock_timestamp() - interval '1 day'""",
 )
 
 
 async def sweep(connection: Connection) -> int:
     """Removes what lies beside rows that are gone, a bounded number at a time; how many rows went."""
+    return await _run(connection, _SWEEPS)
+
+
+async def search(connection: Connection) -> int:
+    """Removes revisions and files that nothing names any more; how many. Reads every job: for once an hour."""
+    return await _run(connection, _SEARCHES)
+
+
+async def _run(connection: Connection, statements: Iterable[str]) -> int:
     total = 0
-    for statement in _SWEEPS:
+    for statement in statements:
         cursor = await connection.execute(statement)
         total += cursor.rowcount
     return total

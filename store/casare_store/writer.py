@@ -172,7 +172,7 @@ class Writer:
             log.warning("a batch has to wait", why=_first_line(error))
             self._put_back(items)
         except psycopg.Error as error:
-            if self.connection is not None and not self.connection.broken:
+            if self.connection is not None and not self.connection.closed:
                 await self._bisect(items, error)
             else:
                 await self._reconnect(error)

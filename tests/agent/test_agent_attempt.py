@@ -142,6 +142,30 @@ def test_a_result_does_not_wait_long_for_a_log_that_cannot_be_sent(make: Make, u
     until(lambda: stage(attempt) is Stage.ENDED, "the result is there although the log is not out", seconds=10)
 
 
+def test_what_can_not_be_written_down_fails_no_job_and_no_thread(
+    make: Make, until: Until, workshop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = workshop.attempt("u-1", 1)
+    for name in ("process.json", result.FILE):
+        (directory / name / "in the way").mkdir(parents=True)
+    attempt = make("print(1)")
+    begin(attempt)
+    until(lambda: stage(attempt) is Stage.ENDED)
+    assert entry(attempt)["phase"] == "Succeeded"
+    assert "result can't be kept" in caplog.text
+
+
+def test_an_attempt_that_the_agent_fails_to_run_leaves_nothing_waiting(
+    make: Make, until: Until, workshop: Workshop
+) -> None:
+    attempt = make("pass", timeout="not a duration")
+    begin(attempt)
+    until(lambda: stage(attempt) is Stage.ENDED)
+    assert entry(attempt)["reason"] == "AgentError"
+    attempt.forget()
+    until(lambda: not workshop.attempt("u-1", 1).exists(), "its directory is gone")
+
+
 def test_a_report_carries_no_more_than_fits(workshop: Workshop) -> None:
     big = Result("Succeeded", "Completed", "", 0, {"x": "y" * (MOST_BYTES // 2)})
     many = [Attempt.settled(Assignment("ns", "j", f"u{n}", 1), big, workshop, lambda: None) for n in range(5)]

@@ -152,7 +152,8 @@ json.dump({"percent": 100, "message": "312 of 318"}, open(os.environ["CASARE_PRO
 
 
 @pytest.mark.parametrize(("written", "words"), [
-    ("[1]", "JSON object"), ("{", "as JSON"), ('{"a": "\\u0000"}', "NUL"), ("x" * 2**20 + "x", "1Mi"),
+    ("[1]", "JSON object"), ("{", "as JSON"), ('{"a": "\\u0000"}', "NUL"), ("x" * 2**18 + "x", "256Ki"),
+    ('{"a": [' + "1e15," * 20_000 + "1]}", "256Ki"),
 ])
 def test_outputs_that_are_no_object_fail_the_job_plainly(run: Bench, written: str, words: str) -> None:
     put(run.workshop, written.encode())

@@ -80,6 +80,16 @@ def test_a_refused_log_is_given_up_and_holds_nothing_back(log: JobLog) -> None:
     assert server.asked == [0]
 
 
+def test_a_log_that_fails_otherwise_is_given_up_aloud_and_holds_nothing_back(
+    log: JobLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    shipper = LogShipper(log, Server(OSError(5, "Input/output error")), "test", threading.Event())
+    log.write(b"x")
+    log.close()
+    assert shipper.finished(30)
+    assert "log-test: the rest of this log does not get to the server" in caplog.text
+
+
 def test_characters_are_whole_wherever_chunks_are_cut_and_rubbish_is_replaced(log: JobLog) -> None:
     server = Server()
     shipper = LogShipper(log, server, "test", threading.Event())

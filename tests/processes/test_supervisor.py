@@ -170,6 +170,28 @@ def test_what_goes_wrong_in_something_long_comes_back(bench: Bench) -> None:
         bench.supervisor.during(lambda: 1 // 0)
 
 
+def test_a_program_that_runs_once_is_not_started_again(bench: Bench) -> None:
+    child = bench.process("migrations", "print('done'); raise SystemExit(3)")
+    assert bench.supervisor.once(child, 30)
+    bench.supervisor.step(0.1)
+    assert (child.code, printed(child), bench.said) == (3, ["done"], [])
+
+
+def test_a_program_that_runs_once_is_ended_when_it_takes_too_long(bench: Bench) -> None:
+    child = bench.process("migrations", WAITS)
+    assert not bench.supervisor.once(child, 0.1)
+    assert child.pid is None
+
+
+def test_a_program_that_runs_once_is_ended_with_a_wish_to_end(bench: Bench) -> None:
+    child = bench.process("migrations", WAITS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Ending):
+        bench.supervisor.once(child, 30)
+    assert child.pid is None
+    assert child.code is not None
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child's life to its parent's")
 def test_kill_9_of_the_supervisor_leaves_nothing(tmp_path: Path) -> None:
     code = f"""

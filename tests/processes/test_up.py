@@ -305,6 +305,39 @@ def test_detached_it_stays_until_down(home: Home) -> None:
     assert "stopped" in home.log("up")
 
 
+def test_down_waits_for_no_process_for_ever(home: Home) -> None:
+    from casare_cli.failures import Failure
+    from casare_cli.up.down import down
+
+    stubborn = """
+import signal, sys
+from pathlib import Path
+from casare_cli.up.data_dir import DataDir, claimed
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with claimed(DataDir(Path(sys.argv[1]))):
+    print("up", flush=True)
+    signal.pause()
+"""
+    command = [sys.executable, "-c", stubborn, str(home.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "up\n"
+        with pytest.raises(Failure, match=f"^process {process.pid} still runs after 0 s: "):
+            down(home.path, patience=0.1)
+        process.kill()
+
+
+def test_on_windows_it_says_where_the_servers_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from casare_cli.main import main
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert main(["up"]) == 1
+    assert capsys.readouterr().err == (
+        "error: the servers run on Linux and macOS only: start them there, and on Windows run 'casare agent'\n"
+    )
+
+
 def test_kill_9_leaves_nothing_and_the_next_start_works(home: Home) -> None:
     with home.up("--no-dashboard") as up:
         pids = flat(home.pids)

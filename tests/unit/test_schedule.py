@@ -396,24 +396,17 @@ def test_each_due_time_gets_one_decision_and_the_walk_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("policy", "active", "queued", "most", "verdict"),
+    ("policy", "unfinished", "verdict"),
     [
-        ("Allow", 7, 0, None, Verdict("Fire")),
-        ("Forbid", 0, 0, None, Verdict("Fire")),
-        ("Forbid", 1, 0, None, Verdict("Skip", "1 earlier job is not finished")),
-        ("Replace", 0, 0, None, Verdict("Fire")),
-        ("Replace", 2, 0, None, Verdict("Replace", "2 earlier jobs are not finished")),
-        ("Queue", 0, 0, 5, Verdict("Fire")),
-        ("Queue", 1, 4, 5, Verdict("Queue", "1 earlier job is not finished")),
-        ("Queue", 1, 5, 5, Verdict("Skip", "5 fires wait already, and maxQueued is 5")),
-        ("Queue", 0, 1, 5, Verdict("Queue", "1 fire waits already")),
-        ("Queue", 1, 999, None, Verdict("Queue", "1 earlier job is not finished")),
+        ("Allow", 7, Verdict("Fire")),
+        ("Forbid", 0, Verdict("Fire")),
+        ("Forbid", 1, Verdict("Skip", "1 earlier job is not finished")),
+        ("Replace", 0, Verdict("Fire")),
+        ("Replace", 2, Verdict("Replace", "2 earlier jobs are not finished")),
     ],
 )
-def test_the_concurrency_policy_has_its_say(
-    policy: str, active: int, queued: int, most: int | None, verdict: Verdict
-) -> None:
-    assert admit_fire(policy, active, queued, most) == verdict
+def test_the_concurrency_policy_has_its_say(policy: str, unfinished: int, verdict: Verdict) -> None:
+    assert admit_fire(policy, unfinished) == verdict
 
 
 def test_an_unknown_policy_is_refused() -> None:

@@ -133,7 +133,7 @@ def due(job: Object) -> datetime | None:
         moments.append(_later(times.from_text(status["assignedTime"]), ASSIGN_TIMEOUT))
     elif current is JobPhase.RUNNING and spec.get("timeout"):
         moments.append(_later(times.from_text(status["startedTime"]), parse_duration(spec["timeout"]) + _grace(job)))
-    elif current in FINAL and spec.get("ttlAfterFinished"):
+    elif current in FINAL and spec.get("ttlAfterFinished") and not job["metadata"].get("deletionTimestamp"):
         moments.append(_later(times.from_text(status["finishedTime"]), parse_duration(spec["ttlAfterFinished"])))
     if current in LIVE and status.get("cancelTime"):
         moments.append(_later(times.from_text(status["cancelTime"]), _grace(job)))

@@ -218,32 +218,23 @@ def _decision(spec: Spec, moment: datetime, late: timedelta, deadline: timedelta
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a due fire does: start a job, be skipped (``reason`` says why), replace what runs, or wait its turn."""
+    """What a due fire does: start a job, be skipped (``reason`` says why), or replace what runs."""
 
-    action: Literal["Fire", "Skip", "Replace", "Queue"]
+    action: Literal["Fire", "Skip", "Replace"]
     reason: str = ""
 
 
-def admit_fire(policy: str, active_count: int, queued_count: int = 0, max_queued: int | None = None) -> Verdict:
-    """The ``concurrencyPolicy``'s word on one more fire.
-
-    ``active_count`` counts the schedule's unfinished jobs, ``queued_count`` the fires that wait because of ``Queue``;
-    ``max_queued`` None means without limit. A fire never overtakes one that waits.
-    """
-    if policy == "Allow" or (not active_count and not (policy == "Queue" and queued_count)):
+def admit_fire(policy: str, unfinished: int) -> Verdict:
+    """The ``concurrencyPolicy``'s word on one more fire, with that many of the schedule's jobs unfinished."""
+    if policy == "Allow" or not unfinished:
         return Verdict("Fire")
-    unfinished = f"{active_count} earlier job{' is' if active_count == 1 else 's are'} not finished"
-    before = f"{queued_count} fire{' waits' if queued_count == 1 else 's wait'} already"
+    why = f"{unfinished} earlier job{' is' if unfinished == 1 else 's are'} not finished"
     match policy:
         case "Forbid":
-            return Verdict("Skip", unfinished)
+            return Verdict("Skip", why)
         case "Replace":
-            return Verdict("Replace", unfinished)
-        case "Queue" if max_queued is not None and queued_count >= max_queued:
-            return Verdict("Skip", f"{before}, and maxQueued is {max_queued}")
-        case "Queue":
-            return Verdict("Queue", unfinished if active_count else before)
-    raise ValueError(f"'{policy}' is not a concurrencyPolicy: Allow, Forbid, Replace or Queue")
+            return Verdict("Replace", why)
+    raise ValueError(f"'{policy}' is not a concurrencyPolicy: Allow, Forbid or Replace")
 
 
 # -- intervals ----------------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ APIKEY = Kind(
     singular="apikey",
     short_names=("ak",),
     model=ApiKey,
+    not_yet={"spec.onRevoke": "Requeue", "spec.rotation": None},
     fields={"spec.robotName": ("spec", "robotName"), "spec.role": ("spec", "role")},
     columns=(
         NAME,

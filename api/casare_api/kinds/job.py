@@ -186,6 +186,7 @@ JOB = Kind(
         "spec.workflowRef.name": ("spec", "workflowRef", "name"),
     },
     observed=("reasons",),
+    not_yet={"spec.concurrency": None, "spec.idempotencyKey": None, "spec.requirements.prefer": None},
     columns=(
         NAME,
         column("Status", "status", "phase"),

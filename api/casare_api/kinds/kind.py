@@ -113,7 +113,8 @@ class Kind:
 
     `model` validates the whole object; `fields` are the selectable fields besides metadata.name and
     metadata.namespace, each with the path of its value; `observed` are status fields that the store joins on
-    read instead of keeping them in the object.
+    read instead of keeping them in the object. `not_yet` are fields that this release keeps and does nothing with:
+    whoever sets one to another value than that beside it is warned.
     """
 
     kind: str
@@ -129,6 +130,7 @@ class Kind:
     observed: tuple[str, ...] = ()
     categories: tuple[str, ...] = ("fleet",)
     description: str = ""
+    not_yet: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def api_version(self) -> str:

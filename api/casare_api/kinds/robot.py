@@ -138,6 +138,7 @@ ROBOT = Kind(
     model=Robot,
     fields={"status.phase": ("status", "phase"), "spec.environment": ("spec", "environment")},
     observed=("phase", "slots", "lastSeenTime"),
+    not_yet={"spec.maintenanceWindows": None, "spec.drain": None},
     columns=(
         NAME,
         Column("Status", _status),

@@ -52,8 +52,7 @@ class ScheduleSpec(Model):
     misfire_policy: Literal["Skip", "FireOnce", "CatchUp"] = "FireOnce"
     catch_up: CatchUp | None = None
     start_deadline: Duration | None = None
-    concurrency_policy: Literal["Allow", "Forbid", "Replace", "Queue"] = "Allow"
-    max_queued: int | None = Field(None, ge=0)
+    concurrency_policy: Literal["Allow", "Forbid", "Replace"] = "Allow"
     jitter: Duration | None = None
     suspend: bool = False
     pause_on_failures: int | None = Field(None, ge=1)
@@ -112,6 +111,7 @@ SCHEDULE = Kind(
     singular="schedule",
     short_names=("sched",),
     model=Schedule,
+    not_yet={"spec.pauseOnFailures": None, "spec.history": None},
     columns=(
         NAME,
         column("Cron", "spec", "cron"),

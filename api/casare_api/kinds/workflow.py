@@ -184,6 +184,13 @@ WORKFLOW = Kind(
     singular="workflow",
     short_names=("wf",),
     model=Workflow,
+    not_yet={
+        "spec.concurrency": None,
+        "spec.requirements.prefer": None,
+        "spec.retry.selfFence": False,
+        "spec.limits.memory": None,
+        "spec.limits.artifactSize": None,
+    },
     columns=(
         NAME,
         column("Runner", "spec", "runner"),

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from casare_api.kinds.kind import Kind, Object, ObjectMeta
+from casare_api.kinds.kind import Kind, Object, ObjectMeta, dig
 from casare_api.machinery import names
 from casare_api.machinery.errors import ApiError, Cause
 
@@ -39,6 +39,11 @@ def admit(kind: Kind, obj: Any, mode: FieldValidation = "Strict") -> tuple[Objec
     if problems:
         raise _invalid_object(kind, obj, problems)
     warnings = [f'unknown field "{field}"' for field in unknown] if mode == "Warn" else []
+    warnings += [
+        f"{path} has no effect yet"
+        for path, harmless in kind.not_yet.items()
+        if dig(obj, *path.split(".")) not in (None, harmless)
+    ]
     return _fill(model, obj), warnings
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from casare_cli import session
+from casare_cli.failures import Failure
 
 Directory = Annotated[
     str | None, typer.Option("--data-dir", metavar="DIR", help="Default: ~/.casare, for root /var/lib/casare.")
@@ -35,6 +37,8 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready; 'casare down' stops it.")] = False,
 ) -> int:
     """Run the whole system on this computer: database, servers, robots and dashboard."""
+    if sys.platform == "win32":
+        raise Failure("the servers run on Linux and macOS only: start them there, and on Windows run 'casare agent'")
     from casare_cli.up import settings
     from casare_cli.up import up as upping
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from casare_client import Client
 
 SERVER_TIMEOUT = 60.0  # seconds; a first start on a slow disk
+MIGRATIONS_TIMEOUT = 600.0  # they may have to rewrite a large table
 ROBOTS_TIMEOUT = 20.0
 DASHBOARD_TIMEOUT = 40.0
 
@@ -99,8 +100,8 @@ class System:
     def _migrate(self, url: str) -> None:
         with self._narrator.step("migrations") as ended:
             migrations = self._parts.migrations(url)
-            migrations.start()
-            self._supervisor.until(lambda: migrations.pid is None, SERVER_TIMEOUT * 10)
+            if not self._supervisor.once(migrations, MIGRATIONS_TIMEOUT):
+                raise Failure(f"the migrations are not done after {MIGRATIONS_TIMEOUT:.0f} s; see {migrations.log}")
             if migrations.code:
                 raise Failure(_without_prefix(migrations.last_words()) or f"migrations failed; see {migrations.log}")
             ended("done")

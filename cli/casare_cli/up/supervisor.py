@@ -50,13 +50,19 @@ class Supervisor:
     def add(self, *children: Child) -> None:
         """Puts children into the table and starts them. Raises Failure where one can't be started."""
         for child in children:
-            try:
-                child.start()
-            except EmbeddedError as error:
-                raise Failure(str(error)) from None
-            except OSError as error:
-                raise Failure(f"{child.name} can't be started: {error}") from None
+            _first_start(child)
             self._rows.append(_Row(child, started=time.monotonic(), was_running=True))
+
+    def once(self, child: Child, seconds: float) -> bool:
+        """Runs a program to its end while the children are looked after; False when that took too long.
+
+        However this is left, the program has ended. Raises Failure where it can't be started, Ending as `until` does.
+        """
+        _first_start(child)
+        try:
+            return self.until(lambda: child.pid is None, seconds)
+        finally:
+            self._end([child])
 
     def run(self, seconds: float) -> bool:
         """Looks after the children for some time; False when somebody wishes it to end."""
@@ -159,6 +165,16 @@ class Supervisor:
 
     def _give_up_on(self, row: _Row) -> None:
         raise Failure(f"{row.child.name} does not start: {row.child.last_words() or 'it printed nothing'}")
+
+
+def _first_start(child: Child) -> None:
+    """Raises Failure where it can't be started."""
+    try:
+        child.start()
+    except EmbeddedError as error:
+        raise Failure(str(error)) from None
+    except OSError as error:
+        raise Failure(f"{child.name} can't be started: {error}") from None
 
 
 def _pause(failures: int) -> float:

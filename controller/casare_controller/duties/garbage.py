@@ -13,6 +13,7 @@ from casare_store.store import Store
 
 PER_RUN = 500  # objects of a kind
 SWEEP_EVERY = 60.0  # seconds
+SEARCH_EVERY = 3600.0
 
 
 @dataclass(slots=True)
@@ -25,6 +26,7 @@ class Garbage:
     every: float = 5.0
     watches: frozenset[str] = frozenset()
     _swept_at: float = -1e9
+    _searched_at: float = -1e9
 
     async def run_once(self) -> dict[str, int]:
         collected = await self._collect()
@@ -34,6 +36,9 @@ class Garbage:
             if self.clock() - self._swept_at >= SWEEP_EVERY:
                 swept = await queues.sweep(connection)
                 self._swept_at = self.clock()
+            if self.clock() - self._searched_at >= SEARCH_EVERY:
+                swept += await queues.search(connection)
+                self._searched_at = self.clock()
         return {"dependents": collected, "compacted": compacted, "swept": swept}
 
     async def _collect(self) -> int:

@@ -7,6 +7,8 @@ to be placed, the robot still has room and may take work. What no longer fits si
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -26,6 +28,7 @@ from casare_store.store import Store
 PER_TICK = 1000  # jobs
 PER_WRITE = 500  # jobs in one transaction, so that other writers get their turn
 MAX_REASONS = 20
+TELL_EVERY = 5.0  # seconds after which reasons are written again: another controller may have written in between
 
 Name = tuple[str, str]  # namespace, name
 
@@ -40,7 +43,9 @@ class Placement:
     every: float = 1.0
     watches: frozenset[str] = frozenset({"Job", "Robot"})
     _robots: dict[str, tuple[RobotState, Robot]] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
     _told: str = ""
+    _told_at: float = -1e9
 
     async def run_once(self) -> dict[str, int]:
         placed = 0
@@ -99,9 +104,11 @@ class Placement:
             room = await queues.room(batch, sorted({one.robot.uid for one in chosen}))
             known = await batch.read(("Job", *one.job) for one in chosen)
             for one in chosen:
-                job = known.get(("Job", *one.job))
-                if job is not None and room.get(one.robot.uid, 0) > 0 and _is_placeable(job):
-                    room[one.robot.uid] -= 1
+                job, uid = known.get(("Job", *one.job)), one.robot.uid
+                rv, free = room.get(uid, (0, 0))
+                # Another revision than the one that was looked at: it may have been paused in between.
+                if job is not None and free > 0 and rv == self._robots[uid][0].rv and _is_placeable(job):
+                    room[uid] = rv, free - 1
                     placed.append(_assign(batch, job, one.robot))
             await batch.commit()
         for job in placed:
@@ -117,10 +124,10 @@ class Placement:
             for one, found in zip(waiting, why, strict=True)
         }
         digest = hashlib.sha256(repr(sorted(said.items())).encode()).hexdigest()
-        if digest != self._told:
+        if digest != self._told or self.clock() - self._told_at > TELL_EVERY:
             async with self.store.pool.connection() as connection:
                 await queues.save_reasons(connection, said)
-            self._told = digest
+            self._told, self._told_at = digest, self.clock()
 
 
 @lru_cache(maxsize=10_000)

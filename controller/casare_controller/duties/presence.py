@@ -22,6 +22,7 @@ from casare_store.batch import Batch
 from casare_store.events import Recorder
 from casare_store.store import Store
 
+PER_WRITE = 500  # jobs in one transaction
 TOLD_PER_SECOND = 200  # robots
 
 
@@ -59,17 +60,22 @@ class Presence:
 
     async def _end_lost_attempts(self) -> int:
         async with self.store.pool.connection() as connection:
-            silent = await queues.jobs_of_silent_robots(connection)
-        if not silent:
+            ripe = {
+                one.job["metadata"]["uid"]: one
+                async for one in queues.jobs_of_silent_robots(connection)
+                if lost(one.job, one.since, one.robot_is_gone, one.now) is not one.job
+            }
+        if not ripe:
             return 0
-        since = {(namespace, name): (moment, gone) for namespace, name, moment, gone in silent}
 
         def lose(job: Object, now: datetime) -> Object:
-            moment, robot_is_gone = since[job["metadata"]["namespace"], job["metadata"]["name"]]
-            return lost(job, moment, robot_is_gone, now)
+            one = ripe.get(job["metadata"]["uid"])
+            is_same = one is not None and one.job["status"].get("attempt") == job["status"].get("attempt")
+            return lost(job, one.since, one.robot_is_gone, now) if one is not None and is_same else job
 
+        keys = [("Job", one.job["metadata"]["namespace"], one.job["metadata"]["name"]) for one in ripe.values()]
         async with self.store.batch() as batch:
-            known = await batch.read(("Job", *key) for key in since)
+            known = await batch.read(keys[:PER_WRITE])
             changed = _stage(batch, list(known.values()), lose)
             await batch.commit()
         for job in changed:

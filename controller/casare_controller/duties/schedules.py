@@ -100,7 +100,8 @@ async def fire_due(batch: Batch, schedule: Object) -> list[Object]:
         anchor=times.from_text(meta["creationTimestamp"]),
         uid=meta["uid"],
     )
-    fires = [await _carry_out(batch, schedule, decision) for decision in plan.fires]
+    last = max((decision.time for decision in plan.fires if decision.outcome == "Fired"), default=None)
+    fires = [await _carry_out(batch, schedule, decision, decision.time == last) for decision in plan.fires]
     done = [fire for fire in fires if fire is not None]
     status = {
         key: value for key, value in (schedule.get("status") or {}).items() if key not in _TIMES
@@ -117,7 +118,7 @@ async def fire_due(batch: Batch, schedule: Object) -> list[Object]:
     return done
 
 
-async def _carry_out(batch: Batch, schedule: Object, decision: FireDecision) -> Object | None:
+async def _carry_out(batch: Batch, schedule: Object, decision: FireDecision, is_last: bool) -> Object | None:
     """One fire: its job when it has one, and the record of it. None when it was recorded before."""
     meta = schedule["metadata"]
     name = fire_name(meta["name"], decision.time)
@@ -126,7 +127,9 @@ async def _carry_out(batch: Batch, schedule: Object, decision: FireDecision) -> 
     if keys[0] in known:
         return None
     status: Object = {"outcome": decision.outcome, "reason": decision.message}
-    if decision.outcome == "Fired":
+    if decision.outcome == "Fired" and schedule["spec"].get("concurrencyPolicy") == "Replace" and not is_last:
+        status = {"outcome": "Skipped", "reason": "a later fire, due by now, replaces it"}
+    elif decision.outcome == "Fired":
         status = await _make_job(batch, schedule, decision, name, keys[1] in known)
     fire = {
         "apiVersion": FIRE.api_version,
@@ -142,9 +145,7 @@ async def _make_job(batch: Batch, schedule: Object, decision: FireDecision, name
     """The job of a fire, as the concurrency policy allows; what the Fire says of it."""
     meta, spec = schedule["metadata"], schedule["spec"]
     active, queued = await _jobs_of(batch, meta["uid"])
-    policy = spec.get("concurrencyPolicy", "Allow")
-    unfinished = len(active) + (0 if policy == "Queue" else len(queued))
-    verdict = admit_fire(policy, unfinished, len(queued), spec.get("maxQueued"))
+    verdict = admit_fire(spec.get("concurrencyPolicy", "Allow"), len(active) + len(queued))
     if verdict.action == "Skip" or exists:
         return {"outcome": "Skipped", "reason": verdict.reason or "a job of this name is there already"}
     if verdict.action == "Replace":

@@ -40,7 +40,7 @@ class Timers:
         return {"jobs": moved, "events": await self._forget(EVENT), "keys": await self._expire_keys()}
 
     async def _jobs(self) -> int:
-        told = []
+        told, moved = [], 0
         async with self.store.pool.connection() as connection:
             wait = await queues.next_due(connection)
         if wait is None or wait > 0:
@@ -55,6 +55,7 @@ class Timers:
                 if new is job or new == job:
                     continue
                 batch.stage(JOB, job, new)
+                moved += 1
                 if new is not None and lifecycle.phase(new) is not lifecycle.phase(job):
                     told.append(new)
             await batch.commit()
@@ -64,7 +65,7 @@ class Timers:
             reason = str(status.get("reason") or attempts[-1].get("reason") or lifecycle.phase(job))
             message = str(status.get("message") or attempts[-1].get("message") or "")
             self.events.tell(job, reason, message, "Warning")
-        return len(jobs)
+        return moved
 
     async def _forget(self, kind: Kind) -> int:
         """Deletes objects whose time is over."""
