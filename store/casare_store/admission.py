@@ -23,6 +23,7 @@ from casare_store import columns, objects, parameters
 from casare_store.batch import Key
 from casare_store.writer import Context, Mutate, Operation
 
+CONTENT = "fleet.casare.net/content"  # the finalizer of a namespace that is being emptied
 INLINE = "inline"  # in place of a revision: the job brings its workflow along
 DECLARED = "fleet.casare.net/declared"  # annotation: the hash of a declared job's content
 _POLICY = (
@@ -49,7 +50,7 @@ def create(kind: Kind, obj: Object, dry_run: bool = False, checked: str | None =
     namespace, name = (meta.get("namespace") or "") if kind.namespaced else "", meta["name"]
 
     def mutate(current: Object | None, context: Context) -> Object:
-        _check_namespace(kind, namespace, context)
+        _check_namespace(kind, namespace, name, context)
         if current is not None:
             raise ApiError.already_exists(kind, name)
         fresh = {key: value for key, value in obj.items() if key != "status"}
@@ -106,9 +107,23 @@ def remove(
             raise ApiError.conflict(kind, name, "the precondition (uid or resourceVersion) does not hold")
         if kind.kind == "Namespace" and name == "default":
             raise ApiError(403, "Forbidden", 'namespaces "default" is forbidden: this namespace may not be deleted')
+        if kind.kind == "Namespace":
+            return _terminating(current, context)
         return objects.deleted(current, context.now)
 
     return Operation(kind, namespace, name, mutate, (), dry_run)
+
+
+def emptied(namespace: str) -> Operation:
+    """Nothing holds this namespace any more: its content is gone."""
+
+    def mutate(current: Object | None, context: Context) -> Object | None:
+        if current is None or CONTENT not in (current["metadata"].get("finalizers") or ()):
+            return current
+        left = [one for one in current["metadata"]["finalizers"] if one != CONTENT]
+        return {**current, "metadata": {**current["metadata"], "finalizers": left}}
+
+    return Operation(KINDS["Namespace"], "", namespace, mutate)
 
 
 def reads(kind: Kind, obj: Object) -> tuple[Key, ...]:
@@ -300,9 +315,25 @@ _SETTLE: dict[str, Callable[[Object | None, Object, Context], Object]] = {
 # -- rules of every kind -----------------------------------------------------------------------------------------
 
 
-def _check_namespace(kind: Kind, namespace: str, context: Context) -> None:
-    if kind.namespaced and ("Namespace", "", namespace) not in context.reads:
+def _terminating(namespace: Object, context: Context) -> Object:
+    """A namespace that is deleted waits for its content to go: the garbage duty takes the finalizer away then."""
+    meta = namespace["metadata"]
+    if meta.get("deletionTimestamp"):
+        return namespace
+    held = {**meta, "finalizers": [*(meta.get("finalizers") or []), CONTENT]}
+    return {**(objects.deleted({**namespace, "metadata": held}, context.now) or {}), "status": {"phase": "Terminating"}}
+
+
+def _check_namespace(kind: Kind, namespace: str, name: str, context: Context) -> None:
+    if not kind.namespaced:
+        return
+    found = context.reads.get(("Namespace", "", namespace))
+    if found is None:
         raise ApiError.not_found(KINDS["Namespace"], namespace)
+    if found["metadata"].get("deletionTimestamp") and kind.kind != "Event":
+        why = f"unable to create new content in namespace {namespace} because it is being terminated"
+        full = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
+        raise ApiError(403, "Forbidden", f'{full} "{name}" is forbidden: {why}')
 
 
 def _check_preconditions(kind: Kind, name: str, current: Object, new: Object) -> None:

@@ -158,7 +158,7 @@ _SILENT = f"""
 SELECT j.head || j.tail, greatest(l.last_seen, {_COVERED}), r.uid IS NULL, clock_timestamp()
 FROM jobs j LEFT JOIN robots r ON r.uid = j.robot_uid LEFT JOIN leases l ON l.robot_uid = j.robot_uid
 WHERE j.phase IN ('Assigned', 'Running') AND (r.uid IS NULL OR NOT l.online AND {_COVERED} IS NOT NULL)
-  AND j.uid > %s::uuid ORDER BY j.uid LIMIT 1000"""
+  AND j.uid > %s::uuid ORDER BY j.uid LIMIT %s"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +171,15 @@ class Silence:
     now: datetime
 
 
-async def jobs_of_silent_robots(connection: Connection) -> AsyncIterator[Silence]:
+async def jobs_of_silent_robots(connection: Connection, page: int = 1000) -> AsyncIterator[Silence]:
     """All of them, a page at a time. While nobody listens, no robot is judged that is still there."""
     after = "00000000-0000-0000-0000-000000000000"
     while True:
-        cursor = await connection.execute(_SILENT, (after,), prepare=True)
+        cursor = await connection.execute(_SILENT, (after, page), prepare=True)
         rows = await cursor.fetchall()
         for text, since, is_gone, now in rows:
             yield Silence(orjson.loads(text), since, is_gone, now)
-        if len(rows) < 1000:
+        if len(rows) < page:
             return
         after = orjson.loads(rows[-1][0])["metadata"]["uid"]
 
@@ -227,6 +227,20 @@ async def orphans(connection: Connection, table: str, all_tables: list[str], lim
         f"SELECT t.namespace, t.name, t.uid::text FROM {table} t WHERE t.owners IS NOT NULL AND NOT EXISTS ("
         f"SELECT FROM unnest(t.owners) AS w(uid) WHERE EXISTS ({alive})) LIMIT %s",
         (limit,),
+    )
+    return [(row[0], row[1], row[2]) for row in await cursor.fetchall()]
+
+
+async def namespaces_to_empty(connection: Connection) -> list[str]:
+    """Namespaces that are being deleted."""
+    cursor = await connection.execute("SELECT name FROM namespaces WHERE phase = 'Terminating' ORDER BY name")
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def content(connection: Connection, table: str, namespace: str, limit: int) -> list[tuple[str, str, str]]:
+    """Objects of a kind in a namespace: namespace, name, uid."""
+    cursor = await connection.execute(
+        f"SELECT namespace, name, uid::text FROM {table} WHERE namespace = %s ORDER BY rv LIMIT %s", (namespace, limit)
     )
     return [(row[0], row[1], row[2]) for row in await cursor.fetchall()]
 

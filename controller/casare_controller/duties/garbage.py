@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from casare_api.kinds import KINDS
-from casare_store import objects, partitions, queues
+from casare_api.kinds import KINDS, Kind
+from casare_store import admission, objects, partitions, queues
 from casare_store.columns import table
 from casare_store.store import Store
 
@@ -29,7 +29,7 @@ class Garbage:
     _searched_at: float = -1e9
 
     async def run_once(self) -> dict[str, int]:
-        collected = await self._collect()
+        collected = await self._collect() + await self._empty_namespaces()
         async with self.store.pool.connection() as connection:
             compacted = await partitions.compact(connection)
             swept = 0
@@ -48,16 +48,35 @@ class Garbage:
         for kind in KINDS.values():
             async with self.store.pool.connection() as connection:
                 found = await queues.orphans(connection, table(kind), tables, PER_RUN)
-            if not found:
-                continue
-            async with self.store.batch() as batch:
-                known = await batch.read((kind.kind, namespace, name) for namespace, name, _ in found)
-                uids = {uid for _, _, uid in found}
-                for obj in known.values():
-                    new = objects.deleted(obj, batch.now)
-                    new = new and objects.changed(kind, obj, new)
-                    if obj["metadata"]["uid"] in uids and new != obj:
-                        batch.stage(kind, obj, new)
-                        total += 1
-                await batch.commit()
+            total += await self._delete(kind, found)
         return total
+
+    async def _empty_namespaces(self) -> int:
+        """Deletes what is in namespaces that are being deleted, and those that are empty."""
+        async with self.store.pool.connection() as connection:
+            going = await queues.namespaces_to_empty(connection)
+        total = 0
+        for namespace in going:
+            left = 0
+            for kind in (kind for kind in KINDS.values() if kind.namespaced):
+                async with self.store.pool.connection() as connection:
+                    found = await queues.content(connection, table(kind), namespace, PER_RUN)
+                left += len(found)
+                total += await self._delete(kind, found)
+            if not left:
+                await self.store.writer.write(admission.emptied(namespace))
+        return total
+
+    async def _delete(self, kind: Kind, found: list[tuple[str, str, str]]) -> int:
+        """Deletes objects (namespace, name, uid), or marks them where finalizers hold them; how many changed."""
+        if not found:
+            return 0
+        uids = {uid for _, _, uid in found}
+        async with self.store.batch((kind.kind, namespace, name) for namespace, name, _ in found) as batch:
+            for obj in batch.known.values():
+                new = objects.deleted(obj, batch.now)
+                new = new and objects.changed(kind, obj, new)
+                if obj["metadata"]["uid"] in uids and new != obj:
+                    batch.stage(kind, obj, new)
+            await batch.commit()
+        return len(batch.changes)
