@@ -206,6 +206,5 @@ def _outputs(path: Path) -> dict[str, Any] | None:
 
 def _check_size(outputs: bytes) -> None:
     if len(outputs) > MOST_OUTPUT:
-        limit = f"{MOST_OUTPUT // 1024}Ki"
-        raise TaskError("InvalidOutputs", f"the outputs are larger than {limit}, the most that a job may hand back: "
-                                          "keep large results elsewhere")
+        limit = f"{MOST_OUTPUT // 1024}Ki, the most that a job may hand back"
+        raise TaskError("InvalidOutputs", f"the outputs are larger than {limit}: keep large results elsewhere")

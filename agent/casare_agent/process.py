@@ -1,8 +1,9 @@
 """How is a process started so that it, and everything it starts, can be ended?
 
 Each child leads its own session and process group. Ending it means the whole tree: SIGTERM to the group and to the
-descendants that left it (on Windows CTRL_BREAK to the group alone), then after the grace period SIGKILL, and in the end SIGKILL to every process that still
-carries the attempt's mark in its environment (`leftovers`). When `wait` returns, nothing of it runs any more.
+descendants that left it (on Windows CTRL_BREAK, to the group alone), then after the grace period SIGKILL, and in the
+end SIGKILL to every process that still carries the attempt's mark in its environment (`leftovers`). When `wait`
+returns, nothing of it runs any more.
 """
 
 from __future__ import annotations

@@ -92,12 +92,12 @@ class Pipeline:
         try:
             while True:
                 moved.clear()
-                if pg.flush() and not is_writing:
+                has_more = bool(pg.flush())
+                if has_more and not is_writing:
                     loop.add_writer(socket, moved.set)
-                    is_writing = True
-                elif is_writing:
+                elif is_writing and not has_more:
                     loop.remove_writer(socket)
-                    is_writing = False
+                is_writing = has_more
                 await moved.wait()
                 pg.consume_input()
                 while not pg.is_busy():

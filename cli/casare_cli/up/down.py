@@ -29,7 +29,8 @@ def down(path: Path, patience: float = PATIENCE) -> int:
     deadline = time.monotonic() + patience
     while data_dir.holder(data) == pid:
         if time.monotonic() > deadline:
-            raise Failure(f"process {pid} still runs after {patience:.0f} s: 'casare down' again gives jobs no more time")
+            again = "'casare down' again gives jobs no more time"
+            raise Failure(f"process {pid} still runs after {patience:.0f} s: {again}")
         time.sleep(LOOK)
     print("stopped")
     return 0
