@@ -85,7 +85,10 @@ class Client:
         fields: str = "",
         size: int = PAGE,
     ) -> Iterator[Object]:
-        """The same as List objects of at most `size` objects, all of one moment; ApiError 410 for a late page."""
+        """The same as List objects of at most `size` objects.
+
+        Each page is of its own moment; all carry the first one's revision, so that a watch from there misses nothing.
+        """
         return self._pages(self._select(kind, namespace, all_namespaces, labels, fields), size)
 
     def watch(

@@ -106,7 +106,12 @@ def holder(data: DataDir) -> int | None:
     """The process id of whoever runs the system in this directory; None where nobody does."""
     try:
         with data.lock.open("r+") as file:
-            return None if _lock(file, 0) else int(file.read().strip() or 0)
+            if _lock(file, 0):
+                return None
+            pid = int(file.read().strip() or 0)
+        if pid <= 0:  # to ask process 0 to end would mean ourselves
+            raise Failure(f"{data.path} is being started this very moment: try again")
+        return pid
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
