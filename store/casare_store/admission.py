@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -24,6 +25,7 @@ from casare_store.batch import Key
 from casare_store.writer import Context, Mutate, Operation
 
 CONTENT = "fleet.casare.net/content"  # the finalizer of a namespace that is being emptied
+MAX_OBJECT = 3 * 2**20  # bytes of what people write, as in Kubernetes; what the system adds to it is little
 INLINE = "inline"  # in place of a revision: the job brings its workflow along
 DECLARED = "fleet.casare.net/declared"  # annotation: the hash of a declared job's content
 _POLICY = (
@@ -56,7 +58,7 @@ def create(kind: Kind, obj: Object, dry_run: bool = False, checked: str | None =
         fresh = {key: value for key, value in obj.items() if key != "status"}
         return settle(kind, None, fresh, replace(context, checked=checked) if checked else context)
 
-    return Operation(kind, namespace, name, mutate, reads(kind, obj), dry_run)
+    return Operation(kind, namespace, name, mutate, reads(kind, obj), dry_run, MAX_OBJECT)
 
 
 def update(
@@ -91,7 +93,7 @@ def update(
         _check_finalizers(kind, current, kept)
         return settle(kind, current, kept, context)
 
-    return Operation(kind, namespace, name, mutate, extra_reads, dry_run)
+    return Operation(kind, namespace, name, mutate, extra_reads, dry_run, MAX_OBJECT)
 
 
 def remove(
@@ -109,9 +111,17 @@ def remove(
             raise ApiError(403, "Forbidden", 'namespaces "default" is forbidden: this namespace may not be deleted')
         if kind.kind == "Namespace":
             return _terminating(current, context)
-        return objects.deleted(current, context.now)
+        return going(kind, current, context.now)
 
     return Operation(kind, namespace, name, mutate, (), dry_run)
+
+
+def going(kind: Kind, obj: Object, now: datetime) -> Object | None:
+    """An object after a deletion: None when it goes at once, marked when a finalizer holds it: a job is cancelled."""
+    marked = objects.deleted(obj, now)
+    if kind.kind != "Job" or marked is None or marked is obj:
+        return marked
+    return lifecycle.cancel({**marked, "spec": {**marked["spec"], "cancel": True}}, now)
 
 
 def emptied(namespace: str) -> Operation:
@@ -201,6 +211,9 @@ def _resolved(job: Object, context: Context) -> Object:
                 f'Not found: there is no workflow "{ref["name"]}" in namespace {namespace}',
             )
         content, revision = workflow["spec"], dig(workflow, "status", "revision")
+        if ref.get("revision") not in (None, revision):
+            why = f"Forbidden: the workflow's revision is {revision} now, and jobs run that one: leave this out"
+            raise _invalid("Job", job, "spec.workflowRef.revision", why)
         spec = {**spec, "workflowRef": {"name": ref["name"], "revision": revision}}
     fitting = _fitting(job, content.get("parameters"), context.checked == revision)
     if fitting is not None:

@@ -64,7 +64,8 @@ def _robot(robot: Object) -> tuple[Any, ...]:
 def _apikey(key: Object) -> tuple[Any, ...]:
     spec = key["spec"]
     expires = spec.get("expiresAt") if _phase(key) == "Active" else None
-    return spec.get("robotName"), spec.get("role"), times.from_text(expires) if expires else None
+    due = times.from_text(expires) if expires else None
+    return spec.get("robotName"), spec.get("role"), due, spec.get("hash")
 
 
 def _fire(fire: Object) -> tuple[Any, ...]:
@@ -97,7 +98,7 @@ _INDEX: dict[str, tuple[tuple[tuple[str, str], ...], Callable[[Object], tuple[An
         _robot,
     ),
     "Schedule": ((("due", "timestamptz"),), lambda schedule: (_fire_due(schedule),)),
-    "ApiKey": ((("robot_name", "text"), ("role", "text"), ("due", "timestamptz")), _apikey),
+    "ApiKey": ((("robot_name", "text"), ("role", "text"), ("due", "timestamptz"), ("hash", "text")), _apikey),
     "Fire": ((("schedule", "text"), ("outcome", "text")), _fire),
     "Event": (
         (
@@ -154,6 +155,9 @@ _COMMON = (
 _LOGGED = (("seen", "text"), ("fields", "text"), ("old_labels", "text"), ("old_fields", "text"))
 
 
+_HEAD, _TAIL = (next(n for n, (name, _) in enumerate(_COMMON) if name == of) for of in ("head", "tail"))
+
+
 def columns(kind: Kind) -> tuple[tuple[str, str], ...]:
     """The columns of a kind's table: names and the types of their parameters."""
     return (*_COMMON, *_INDEX[kind.kind][0])
@@ -193,6 +197,11 @@ def encode(kind: Kind, old: Object | None, obj: Object) -> tuple[Any, ...]:
         old_labels,
         old_fields,
     )
+
+
+def size(row: tuple[Any, ...]) -> int:
+    """The bytes of an object's text, of its row as `encode` gives it."""
+    return len(row[_HEAD]) + len(row[_TAIL]) + len(row[-len(_LOGGED)])
 
 
 def _split(kind: Kind, obj: Object) -> tuple[bytes, bytes, bytes]:

@@ -23,7 +23,7 @@ from casare_api.kinds import Kind, Object
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.patches import json_equal
 from casare_store import batch as batches
-from casare_store import objects
+from casare_store import columns, objects
 from casare_store.batch import Batch, Key
 from casare_store.connection import connect_for_batches
 from casare_store.pipeline import Connection
@@ -31,6 +31,7 @@ from casare_store.pipeline import Connection
 MAX_BATCH = 500
 SEND_EVERY = 64  # operations decided before what they change is sent, so that Postgres and this process work at once
 STOP_WITHIN = 5.0  # seconds for the batch under way
+MAX_TRIES = 8  # of an operation
 MAX_WAITING = 20_000  # operations; beyond it clients are told to come back
 # Passing troubles of a batch that was rolled back: it is tried again as it is.
 _AGAIN = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled, psycopg.errors.TransactionRollback)
@@ -67,6 +68,7 @@ class Operation:
     mutate: Mutate
     reads: tuple[Key, ...] = ()
     dry_run: bool = False
+    max_bytes: int | None = None  # of the object's text
 
     @property
     def key(self) -> Key:
@@ -77,6 +79,10 @@ class Operation:
 class _Item:
     operation: Operation
     result: asyncio.Future[Object | None]
+    tries: int = 0  # that ended with a broken connection, or that passing troubles undid
+
+
+Outcome = tuple[_Item, Object | None]
 
 
 @dataclass(slots=True)
@@ -166,8 +172,6 @@ class Writer:
         """Writes a batch and answers every item of it, whatever happens."""
         try:
             await self._write(items)
-        except batches.OutcomeUnknown as unknown:
-            await self._look_up(items, unknown)
         except _AGAIN as error:
             log.warning("a batch has to wait", why=_first_line(error))
             self._put_back(items)
@@ -186,7 +190,7 @@ class Writer:
 
     async def _write(self, items: Sequence[_Item]) -> None:
         assert self.connection is not None
-        outcomes: list[tuple[_Item, Object | None]] = []
+        outcomes: list[Outcome] = []
         keys = {key for item in items for key in (item.operation.key, *item.operation.reads)}
         async with batches.begin(self.connection, keys) as batch:
             context = Context(batch.now, batch.known, batch.also)
@@ -198,10 +202,12 @@ class Writer:
                 if number % SEND_EVERY == 0:
                     await batch.send()
             if batch.changes:
-                await batch.commit()
-        for item, outcome in outcomes:
-            if not item.result.done():
-                item.result.set_result(outcome)
+                try:
+                    await batch.commit()
+                except batches.OutcomeUnknown as unknown:
+                    await self._look_up(items, outcomes, unknown)
+                    return
+        _tell(outcomes)
 
     async def _bisect(self, items: list[_Item], error: Exception) -> None:
         """Halves a batch that can't be written until the culprit stands alone: it is refused, the others written."""
@@ -214,34 +220,28 @@ class Writer:
             if half:
                 await self._flush(half)
 
-    async def _look_up(self, items: list[_Item], unknown: batches.OutcomeUnknown) -> None:
-        """After a commit that broke: was it written? Written items need their new state, the others another try."""
+    async def _look_up(self, items: Sequence[_Item], outcomes: list[Outcome], unknown: batches.OutcomeUnknown) -> None:
+        """After a commit that broke: was it written? Then its items have their answers, else they get another try."""
         error: Exception = unknown
         while not self._stopping:
             await self._reconnect(error)
+            assert self.connection is not None
             try:
-                known = await self._written(items, unknown)
-                break
+                if await batches.committed(self.connection, unknown):
+                    _tell(outcomes)
+                else:
+                    self._put_back(list(items))
+                return
             except psycopg.Error as another:
                 error = another
-        else:
-            known = None
-        if known is None:
-            self._put_back(items)
-            return
-        for item in items:
-            if not item.result.done():
-                item.result.set_result(known.get(item.operation.key))
-
-    async def _written(self, items: list[_Item], unknown: batches.OutcomeUnknown) -> dict[Key, Object] | None:
-        """The objects of a batch that was committed after all; None where it was not. Raises psycopg.Error."""
-        assert self.connection is not None
-        if not await batches.committed(self.connection, unknown):
-            return None
-        async with batches.begin(self.connection, [item.operation.key for item in items]) as batch:
-            return batch.known
+        self._put_back(list(items))
 
     def _put_back(self, items: list[_Item]) -> None:
+        """For another try; what has been in the way too often is refused, so that it can't stop all others for ever."""
+        for item in items:
+            item.tries += 1
+            if item.tries >= MAX_TRIES:
+                _refuse(item, ApiError.unavailable("this could not be written in several tries: try again in a moment"))
         self._waiting.extendleft(reversed([item for item in items if not item.result.done()]))
         self._wake.set()
 
@@ -291,6 +291,8 @@ def _apply(batch: Batch, operation: Operation, context: Context) -> Object | Non
     if old is not None and new is not None and objects.is_gone(new):
         new = None
     state = batch.stage(operation.kind, old, new)
+    if operation.max_bytes is not None and columns.size(batch.changes[-1].row) > operation.max_bytes:
+        raise ApiError.too_large(operation.max_bytes)
     if state is None:
         known.pop(key, None)
         return batch.changes[-1].state
@@ -313,9 +315,21 @@ def _refused(operation: Operation, error: Exception) -> ApiError:
     return ApiError.internal("the server failed to apply this change; it is in its log")
 
 
+def _tell(outcomes: list[Outcome]) -> None:
+    for item, outcome in outcomes:
+        if not item.result.done():
+            item.result.set_result(outcome)
+
+
 def _refuse(item: _Item, error: ApiError) -> None:
     if not item.result.done():
         item.result.set_exception(error)
+
+
+_TAKEN = {
+    "robots_robot_id": "another robot of this namespace has this spec.robotId",
+    "apikeys_hash": "another key has this spec.hash: make one for each with `casare keys create`",
+}
 
 
 def _refusal(operation: Operation, error: Exception) -> ApiError:
@@ -324,7 +338,8 @@ def _refusal(operation: Operation, error: Exception) -> ApiError:
     if not isinstance(error, psycopg.Error):
         return ApiError.internal(f"{what} can't be stored: {type(error).__name__}; it is in the server's log")
     if isinstance(error, psycopg.errors.UniqueViolation):
-        return ApiError(409, "Conflict", f"{what} can't be stored: {error.diag.message_detail or _first_line(error)}")
+        why = _TAKEN.get(error.diag.constraint_name or "") or error.diag.message_detail or _first_line(error)
+        return ApiError(409, "Conflict", f"{what} can't be stored: {why}")
     return ApiError(422, "Invalid", f"{what} can't be stored: {_first_line(error)}")
 
 

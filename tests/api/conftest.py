@@ -57,6 +57,7 @@ CHANGES: dict[str, Object] = {
 }
 ALL_KINDS = sorted(SAMPLES)
 WITH_STATUS = [name for name in ALL_KINDS if KINDS[name].has_status]
+AT_ONCE = [name for name in ALL_KINDS if name != "Namespace"]  # what a deletion takes away at once
 NAMESPACED = [name for name in ALL_KINDS if KINDS[name].namespaced]
 
 # Any text and any JSON at all, and how often it is tried: the same each time.
@@ -223,7 +224,8 @@ class QuickServer(Server):
 
     @property
     def env(self) -> dict[str, str]:
-        return {**super().env, "CASARE_WATCH_BOOKMARK_SECONDS": "0.3", "CASARE_WATCH_STALL_SECONDS": "2"}
+        quick = {"WATCH_BOOKMARK": "0.3", "WATCH_STALL": "2", "HEAD": "2"}
+        return {**super().env, **{f"CASARE_{name}_SECONDS": seconds for name, seconds in quick.items()}}
 
     def whole_log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text(errors="replace")

@@ -12,6 +12,7 @@ from casare_api.kinds import dig
 
 from .conftest import (
     ALL_KINDS,
+    AT_ONCE,
     CHANGES,
     NAMESPACED,
     WITH_STATUS,
@@ -152,7 +153,7 @@ def test_status_can_be_put_with_the_version_it_was_read_at(api: Api, kind: str, 
     assert "must be specified for an update" in message(api.call("PUT", path, unversioned), 422)
 
 
-@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("kind", AT_ONCE)
 def test_what_was_deleted_is_gone_and_its_name_is_free(api: Api, kind: str, name: str) -> None:
     uid = api.create(kind, name)["metadata"]["uid"]
     answer = api.delete(kind, name)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from ..conftest import until
-from .conftest import ALL_KINDS, CHANGES, Api, Robot, is_status, message, work
+from .conftest import AT_ONCE, CHANGES, Api, Robot, is_status, message, work
 
 
 def watchers(api: Api) -> float:
@@ -17,7 +17,7 @@ def watchers(api: Api) -> float:
     return float(next(line for line in lines if line.startswith("casare_watchers ")).split()[1])
 
 
-@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("kind", AT_ONCE)
 def test_a_life_is_told_in_order(api: Api, kind: str) -> None:
     name = f"{api.namespace}-x"
     with api.watch(kind, fieldSelector=f"metadata.name={name}") as watch:

@@ -26,6 +26,9 @@ from casare_api.decisions.schedule import (
     next_fire,
     plan_fires,
 )
+from casare_api.kinds.schedule import SCHEDULE
+from casare_api.machinery.admission import admit
+from casare_api.machinery.errors import ApiError
 
 
 def at(text: str, zone: str = "UTC", fold: int = 0) -> datetime:
@@ -390,6 +393,45 @@ def test_each_due_time_gets_one_decision_and_the_walk_goes_on(
     caught_up = [fire for fire in fired if fire.reason == "CaughtUp"]
     assert len(caught_up) <= {"Skip": 0, "FireOnce": 1, "CatchUp": most}[policy]
     assert plan_fires(spec, plan.next, now, anchor=TEN, uid="u").fires == ()
+
+
+@pytest.mark.parametrize("rule", [{"at": "9999-12-31T23:59:59.5Z"}, {"every": "36500d"}, {"cron": "@yearly"}])
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_at_the_end_of_the_calendar_jitter_and_deadline_have_no_effect(rule: dict[str, Any], zone: str) -> None:
+    end = datetime.max.replace(microsecond=0, tzinfo=UTC)
+    spec = {**rule, "timeZone": zone, "jitter": "36500d", "startDeadline": "36500d", "misfirePolicy": "CatchUp"}
+    assert (plan_fires(spec, None, TEN, anchor=TEN, uid="u").wake or TEN) <= end
+    for first in (end, end - timedelta(days=36600), datetime.min.replace(tzinfo=UTC)):
+        for now in (TEN, end - timedelta(days=400), end):
+            plan = plan_fires(spec, first, now, anchor=TEN, uid="u")
+            assert plan.wake is None or plan.wake <= end
+
+
+def test_looking_back_ends_where_the_calendar_begins() -> None:
+    spec = {"cron": "* * 1-3 1 *", "misfirePolicy": "CatchUp", "catchUp": {"max": 100_000}}
+    plan = plan_fires(spec, datetime.min.replace(tzinfo=UTC), datetime(12, 1, 1, tzinfo=UTC))
+    assert plan.omitted == 10_000 and plan.next is not None
+
+
+# -- what is admitted ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("metadata", "field", "problem"),
+    [
+        ({"labels": {"bad key!!": "x"}}, "labels", "bad key!!=x"),
+        ({"labels": {"a": "-"}}, "labels", "must be empty or consist of letters"),
+        ({"annotations": {"bad key!!": "x"}}, "annotations", "name part must consist of letters"),
+        ({"annotations": {"a": "x" * 300_000}}, "annotations", "Too long"),
+    ],
+)
+def test_a_templates_metadata_must_fit_a_job(metadata: dict[str, Any], field: str, problem: str) -> None:
+    template = {"metadata": metadata, "spec": {"workflow": {"runner": "command", "args": ["true"]}}}
+    with pytest.raises(ApiError) as caught:
+        admit(SCHEDULE, {"metadata": {"name": "s"}, "spec": {"cron": "@daily", "jobTemplate": template}})
+    (cause,) = caught.value.causes
+    assert (caught.value.status, cause.field) == (422, f"spec.jobTemplate.metadata.{field}")
+    assert problem in cause.message and cause.message.count("Invalid value") == 1
 
 
 # -- concurrency ----------------------------------------------------------------------------------------------------

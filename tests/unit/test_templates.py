@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from casare_api.machinery.templates import MOST_WRITTEN, render, render_tree
+from casare_api.machinery.templates import MOST_FILTERS, MOST_WRITTEN, render, render_tree
 
 VARIABLES: dict[str, Any] = {
     "parameters": {
@@ -122,6 +122,14 @@ def test_hostile_input_is_refused_in_linear_time() -> None:
         render_tree(deep, VARIABLES)
     with pytest.raises(ValueError, match="grows beyond"):
         render_tree(["{{ big }}{{ big }}"] * 10, {"big": "x" * (MOST_WRITTEN // 8)})
+
+
+def test_a_chain_of_filters_is_short_and_each_of_them_is_charged() -> None:
+    assert render("{{ 'a'" + "| upper" * MOST_FILTERS + "}}", {}) == "A"
+    with pytest.raises(ValueError, match="26 filters are too many: at most 8"):
+        render("{{ '\"'" + "| json" * 26 + "}}", {})
+    with pytest.raises(ValueError, match="grows beyond"):
+        render("{{ big | json | json | month }}", {"big": "\\" * (MOST_WRITTEN // 4)})
 
 
 @settings(deadline=None)

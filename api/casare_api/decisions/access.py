@@ -15,6 +15,7 @@ Verb = Literal["get", "list", "watch", "create", "update", "patch", "delete", "d
 READ = frozenset({"get", "list", "watch"})
 # What a robot must not decide about itself.
 PEOPLE_DECIDE = frozenset({"serves", "desiredState", "drain", "restartRequestedAt", "taints", "maintenanceWindows"})
+_META = ("labels", "finalizers", "ownerReferences")  # of its metadata: what draws jobs to it, or keeps it
 _DEFAULTS = {"desiredState": "Active"}
 # What an operator runs the fleet with; keys and namespaces are an admin's.
 OPERATED = frozenset({"robots", "workflows", "jobs", "schedules", "fires", "events", "blobs"})
@@ -59,12 +60,17 @@ def allowed(who: Identity, what: Attempted) -> bool:
 
 
 def robot_may_write(who: Identity, old: Object | None, new: Object) -> bool:
-    """Whether a robot's key may make its Robot so: its own, saying what it is, never whom it serves or when."""
+    """Whether a robot's key may make its Robot so: its own, saying what it is, never whom it serves or when.
+
+    Its robotId is told once, when it registers.
+    """
     meta = new.get("metadata") or {}
     before, after = (old or {}).get("spec") or {}, new.get("spec") or {}
     is_own = meta.get("name") == who.robot_name and meta.get("namespace") == who.namespace
-    return is_own and all(before.get(key, _DEFAULTS.get(key)) == after.get(key, _DEFAULTS.get(key))
-                          for key in PEOPLE_DECIDE)
+    was = (old or {}).get("metadata") or {}
+    decided = all(before.get(key, _DEFAULTS.get(key)) == after.get(key, _DEFAULTS.get(key)) for key in PEOPLE_DECIDE)
+    is_same = old is None or before.get("robotId") == after.get("robotId")
+    return is_own and decided and is_same and all((was.get(key) or None) == (meta.get(key) or None) for key in _META)
 
 
 def may_serve(who: Identity, old: Object | None, new: Object) -> bool:

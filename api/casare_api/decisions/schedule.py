@@ -37,6 +37,7 @@ Spec = Mapping[str, Any]
 
 SECOND = timedelta(seconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+END = datetime.max.replace(microsecond=0, tzinfo=UTC)  # of the calendar
 
 # A fire that comes no later than this is on time; beyond it, it is a misfire and the misfirePolicy decides.
 ON_TIME = timedelta(seconds=60)
@@ -141,7 +142,12 @@ def plan_fires(
 
 
 def _wake(spec: Spec, uid: str, moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment + jitter_delay(spec, uid, moment)
+    return None if moment is None else _start(spec, uid, moment)
+
+
+def _start(spec: Spec, uid: str, moment: datetime) -> datetime:
+    """When the fire of that time starts: later by its jitter, as far as the calendar goes."""
+    return moment + min(jitter_delay(spec, uid, moment), max(END - moment, timedelta()))
 
 
 def _due(
@@ -152,7 +158,7 @@ def _due(
     def walk(moments: Iterator[datetime]) -> tuple[list[datetime], datetime | None]:
         found: list[datetime] = []
         for moment in moments:
-            if len(found) == MAX_WALK or moment + jitter_delay(spec, uid, moment) > now:
+            if len(found) == MAX_WALK or _start(spec, uid, moment) > now:
                 return found, moment
             found.append(moment)
         return found, None
@@ -168,7 +174,7 @@ def _due(
 def _recently(spec: Spec, walked: datetime, now: datetime, anchor: datetime) -> datetime:
     """A moment after ``walked`` with enough times between it and now to choose and record the latest from."""
     enough, window = MAX_RECORDS + _catch_up(spec), timedelta(minutes=15)
-    while now - window > walked:
+    while window < now - walked:  # not `now - window`, which may lie before the calendar's beginning
         later = fires_after(spec, now - window, anchor=anchor)
         if sum(1 for _ in takewhile(lambda moment: moment <= now, later)) > enough:
             return now - window

@@ -5,7 +5,7 @@
       |  +-------+-----------+   back to the queue; the next assignment is a new attempt
       +-> Cancelled | Expired
 
-The transition table below is the only one: the database constraint and the diagram in the docs are made from it.
+The transition table below is the only one; a test holds the database's constraint to it.
 Who moves a job, and when, is in `casare_api.decisions.lifecycle`.
 """
 

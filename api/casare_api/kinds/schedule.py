@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from casare_api.decisions import cron
 from casare_api.decisions import schedule as decisions
-from casare_api.kinds.job import JobSpec
+from casare_api.kinds.job import JOB, JobSpec
 from casare_api.kinds.kind import (
     AGE,
     NAME,
@@ -36,6 +36,16 @@ class History(Model):
 class TemplateMeta(Model):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
+
+    @field_validator("labels", "annotations")
+    @classmethod
+    def _fits_a_job(cls, given: dict[str, str] | None, info: ValidationInfo) -> dict[str, str] | None:
+        from casare_api.machinery.admission import check_metadata  # not above: admission stands on the kinds
+
+        problems = check_metadata(JOB, {str(info.field_name): given})
+        if problems:
+            raise ValueError(problems[0].message.removeprefix("Invalid value: "))
+        return given
 
 
 class JobTemplate(Model):

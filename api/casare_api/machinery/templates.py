@@ -3,7 +3,7 @@
 A place holds a dotted path into the variables, or a text in quotes, and may pass it through filters:
 ``{{ scheduledTime | month:-1 }}``, ``{{ parameters.city | lower }}``; ``{{ "{{" }}`` gives the braces themselves. There
 is no code in it: no calls, no arithmetic, nothing evaluated, and what was filled in is not looked at again. The work is
-linear in what is read and written, and what is written is bounded.
+linear in what is read and written; what is written is bounded, on the way from filter to filter too.
 
 A time is filled in as RFC 3339 in UTC, but its filters see the zone it comes in: a schedule hands ``scheduledTime``
 over in the schedule's own time zone, so that ``month`` is the month that people there live in.
@@ -22,6 +22,7 @@ from casare_api.machinery import times
 
 MOST_WRITTEN = 4 * 2**20  # characters, over everything that one call fills in
 MAX_DEPTH = 100
+MOST_FILTERS = 8  # in one place
 FARTHEST = 100_000  # months or days that a filter may go
 
 _QUOTED = r""""[^"]*"|'[^']*'"""
@@ -75,17 +76,23 @@ class _Renderer:
             filled = _text_of(self._value(place))
         except ValueError as problem:
             raise ValueError(f"{_shown('{{' + place + '}}')}: {problem}") from None
-        self._left -= len(filled)
+        self._charge(filled)
+        return filled
+
+    def _charge(self, written: Any) -> None:
+        self._left -= len(written) if isinstance(written, str) else 0
         if self._left < 0:
             raise ValueError(f"the text grows beyond {MOST_WRITTEN} characters")
-        return filled
 
     def _value(self, place: str) -> Any:
         path, *steps = [step.strip() for step in _STEP.findall(place)] or [""]
+        if len(steps) > MOST_FILTERS:
+            raise ValueError(f"{len(steps)} filters are too many: at most {MOST_FILTERS}")
         value = path[1:-1] if path[:1] in ("'", '"') else self._look_up(path)
         for step in steps:
             name, _, argument = step.partition(":")
             value = _filtered(value, name.strip(), _unquoted(argument.strip()))
+            self._charge(value)  # each may write several times what it was given
         if value is _MISSING:
             raise ValueError(self._unknown(path))
         return value

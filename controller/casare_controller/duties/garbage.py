@@ -24,7 +24,7 @@ class Garbage:
     clock: Callable[[], float] = time.monotonic
     name: str = "garbage"
     every: float = 5.0
-    watches: frozenset[str] = frozenset()
+    watches: frozenset[str] = frozenset({"Namespace"})
     _swept_at: float = -1e9
     _searched_at: float = -1e9
 
@@ -55,17 +55,22 @@ class Garbage:
         """Deletes what is in namespaces that are being deleted, and those that are empty."""
         async with self.store.pool.connection() as connection:
             going = await queues.namespaces_to_empty(connection)
+        return sum([await self._empty(namespace) for namespace in going])
+
+    async def _empty(self, namespace: str) -> int:
         total = 0
-        for namespace in going:
-            left = 0
+        while True:
+            left = changed = 0
             for kind in (kind for kind in KINDS.values() if kind.namespaced):
                 async with self.store.pool.connection() as connection:
                     found = await queues.content(connection, table(kind), namespace, PER_RUN)
                 left += len(found)
-                total += await self._delete(kind, found)
+                changed += await self._delete(kind, found)
+            total += changed
             if not left:
                 await self.store.writer.write(admission.emptied(namespace))
-        return total
+            if not changed:  # it is empty, or finalizers hold what is left
+                return total
 
     async def _delete(self, kind: Kind, found: list[tuple[str, str, str]]) -> int:
         """Deletes objects (namespace, name, uid), or marks them where finalizers hold them; how many changed."""
@@ -74,7 +79,7 @@ class Garbage:
         uids = {uid for _, _, uid in found}
         async with self.store.batch((kind.kind, namespace, name) for namespace, name, _ in found) as batch:
             for obj in batch.known.values():
-                new = objects.deleted(obj, batch.now)
+                new = admission.going(kind, obj, batch.now)
                 new = new and objects.changed(kind, obj, new)
                 if obj["metadata"]["uid"] in uids and new != obj:
                     batch.stage(kind, obj, new)

@@ -1,13 +1,17 @@
 """Which schedules fire now? Exactly once each: the Job, the Fire and the schedule's next time are one transaction.
 
 A fire is named by its schedule and its time, so even a bug could not make two of it; what was missed becomes a Fire
-too, for people to see and to replay.
+too, for people to see and to replay. No schedule keeps others from firing: those due fire in one batch, and when the
+database does not take it, each in its own.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -18,18 +22,33 @@ from casare_api.kinds import Object, dig
 from casare_api.kinds.fire import FIRE
 from casare_api.kinds.job import JOB
 from casare_api.kinds.schedule import SCHEDULE
-from casare_api.machinery import templates, times
+from casare_api.machinery import names, templates, times
+from casare_api.machinery.admission import admit
 from casare_api.machinery.errors import ApiError
 from casare_store import admission, objects
-from casare_store.batch import Batch, Change, Key
+from casare_store.batch import Batch, Change, Key, OutcomeUnknown
 from casare_store.connection import DatabaseError
 from casare_store.events import Recorder
 from casare_store.store import Store
-from casare_store.writer import Context
+from casare_store.writer import Context, apply
 
 PER_RUN = 50  # schedules in one transaction
+LONGEST_IN_NAME = 200  # characters of a schedule's name in those of its fires
+LONGEST_WHY = 500
 _TIMES = ("nextFireTime", "wakeTime")
+# Classes of SQLSTATE that speak of what was written: cardinality, data, integrity, check option, limits. Whatever else
+# fails (a lock, a full disk, a server that may only be read) is no schedule's fault.
+_OF_DATA = ("21", "22", "23", "44", "54")
 log = structlog.get_logger(__name__)
+
+
+class BatchFailed(Exception):
+    """The database did not take what these schedules, by uid, do now."""
+
+    def __init__(self, uids: Sequence[str], error: Exception, is_lost: bool) -> None:
+        super().__init__(_one_line(error))
+        self.uids, self.error = uids, error
+        self.is_lost = is_lost  # the connection, with it
 
 
 @dataclass(slots=True)
@@ -43,26 +62,57 @@ class Schedules:
     watches: frozenset[str] = frozenset({"Schedule"})
 
     async def run_once(self) -> dict[str, int]:
-        told: list[tuple[Object, Object]] = []
         async with self.store.pool.connection() as connection:
             cursor = await connection.execute("SELECT 1 FROM schedules WHERE due <= clock_timestamp() LIMIT 1")
             found = await cursor.fetchone()
         if found is None:
             return {"fires": 0}
+        try:
+            return {"fires": await self._run("ORDER BY t.due LIMIT %s", (PER_RUN,))}
+        except BatchFailed as failed:
+            log.warning("schedules that are due go one by one", count=len(failed.uids), why=str(failed))
+            return {"fires": await self._one_by_one(failed.uids)}
+
+    async def _run(self, which: str, args: Sequence[Any]) -> int:
+        """One batch for those of the due schedules; the number of fires. Raises BatchFailed."""
         async with self.store.batch() as batch:
-            due = await batch.objects(SCHEDULE, "t.due <= clock_timestamp() ORDER BY t.due LIMIT %s", (PER_RUN,))
-            for schedule in due:
-                told += [(schedule, fire) for fire in await self._fire(batch, schedule)]
-            await batch.commit()
+            due = await batch.objects(SCHEDULE, f"t.due <= clock_timestamp() {which}", args)
+            try:
+                told = [(schedule, fire) for schedule in due for fire in await self._fire(batch, schedule)]
+                await batch.commit()
+            except (DatabaseError, OutcomeUnknown) as error:
+                is_lost = batch.connection.closed or isinstance(error, OutcomeUnknown)
+                raise BatchFailed([one["metadata"]["uid"] for one in due], error, is_lost) from error
         for schedule, fire in told:
-            outcome, reason = fire["status"]["outcome"], fire["status"].get("reason") or ""
-            self.events.tell(
-                schedule,
-                outcome,
-                f"{fire['spec']['scheduledTime']}: {reason}",
-                "Normal" if outcome == "Fired" else "Warning",
-            )
-        return {"fires": len(told)}
+            self._tell(schedule, fire)
+        return len(told)
+
+    async def _one_by_one(self, uids: Sequence[str]) -> int:
+        """Each schedule in its own batch, and whichever fails alone set aside once the others have fired."""
+        count, failures = 0, []
+        for uid in uids:
+            try:
+                count += await self._run("AND t.uid = %s", (uid,))
+            except BatchFailed as failed:
+                if failed.is_lost:
+                    raise failed.error from None
+                failures.append(failed)
+        for alone in failures:
+            await self._refused(alone)
+        return count
+
+    async def _refused(self, failed: BatchFailed) -> None:
+        """Sets a schedule aside that the database refuses; one that met a passing trouble is tried again."""
+        sqlstate = getattr(failed.error, "sqlstate", None)
+        if sqlstate is not None and sqlstate[:2] not in _OF_DATA:  # None: refused by the driver
+            log.warning("a schedule has to wait", uids=failed.uids, why=str(failed))
+            return
+        async with self.store.batch() as batch:
+            for schedule in await batch.objects(
+                SCHEDULE, "t.due <= clock_timestamp() AND t.uid = ANY(%s::uuid[])", (list(failed.uids),)
+            ):
+                self._set_aside(batch, schedule, failed.error)
+            await batch.commit()
 
     async def _fire(self, batch: Batch, schedule: Object) -> list[Object]:
         """The fires of one schedule; one that can't fire is set aside and keeps none of the others from theirs."""
@@ -72,12 +122,20 @@ class Schedules:
         except DatabaseError:
             raise
         except Exception as error:
-            log.exception("a schedule can't fire", namespace=schedule["metadata"]["namespace"],
-                          schedule=schedule["metadata"]["name"])
             batch.back_to(mark)
-            set_aside(batch, schedule, str(error))
-            self.events.tell(schedule, "Broken", f"it can't fire: {error}", "Warning")
+            self._set_aside(batch, schedule, error)
             return []
+
+    def _set_aside(self, batch: Batch, schedule: Object, error: Exception) -> None:
+        meta = schedule["metadata"]
+        log.error("a schedule can't fire", namespace=meta["namespace"], schedule=meta["name"], exc_info=error)
+        set_aside(batch, schedule, _one_line(error))
+        self.events.tell(schedule, "Broken", f"it can't fire: {_one_line(error)}", "Warning")
+
+    def _tell(self, schedule: Object, fire: Object) -> None:
+        outcome, reason = fire["status"]["outcome"], fire["status"].get("reason") or ""
+        message = f"{fire['spec']['scheduledTime']}: {reason}"
+        self.events.tell(schedule, outcome, message, "Normal" if outcome == "Fired" else "Warning")
 
 
 def set_aside(batch: Batch, schedule: Object, why: str) -> None:
@@ -101,7 +159,8 @@ async def fire_due(batch: Batch, schedule: Object) -> list[Object]:
         uid=meta["uid"],
     )
     last = max((decision.time for decision in plan.fires if decision.outcome == "Fired"), default=None)
-    fires = [await _carry_out(batch, schedule, decision, decision.time == last) for decision in plan.fires]
+    taken = await _taken(batch, meta["namespace"], [fire_name(meta["name"], each.time) for each in plan.fires])
+    fires = [await _carry_out(batch, schedule, decision, decision.time == last, taken) for decision in plan.fires]
     done = [fire for fire in fires if fire is not None]
     status = {
         key: value for key, value in (schedule.get("status") or {}).items() if key not in _TIMES
@@ -118,19 +177,31 @@ async def fire_due(batch: Batch, schedule: Object) -> list[Object]:
     return done
 
 
-async def _carry_out(batch: Batch, schedule: Object, decision: FireDecision, is_last: bool) -> Object | None:
+async def _taken(batch: Batch, namespace: str, fires: Iterable[str]) -> set[Key]:
+    """Which Fires and Jobs of these names there are, those that this very batch makes too: no query sees them yet."""
+    keys = {(kind, namespace, name) for name in fires for kind in ("Fire", "Job")}
+    staged = {_key(change) for change in batch.changes if change.new is not None}
+    return (keys & staged) | (await batch.read(keys)).keys()
+
+
+def _key(change: Change) -> Key:
+    meta = change.state["metadata"]
+    return change.kind.kind, meta.get("namespace") or "", meta["name"]
+
+
+async def _carry_out(
+    batch: Batch, schedule: Object, decision: FireDecision, is_last: bool, taken: set[Key]
+) -> Object | None:
     """One fire: its job when it has one, and the record of it. None when it was recorded before."""
     meta = schedule["metadata"]
     name = fire_name(meta["name"], decision.time)
-    keys: list[Key] = [("Fire", meta["namespace"], name), ("Job", meta["namespace"], name)]
-    known = await batch.read(keys)
-    if keys[0] in known:
+    if ("Fire", meta["namespace"], name) in taken:
         return None
     status: Object = {"outcome": decision.outcome, "reason": decision.message}
     if decision.outcome == "Fired" and schedule["spec"].get("concurrencyPolicy") == "Replace" and not is_last:
         status = {"outcome": "Skipped", "reason": "a later fire, due by now, replaces it"}
     elif decision.outcome == "Fired":
-        status = await _make_job(batch, schedule, decision, name, keys[1] in known)
+        status = await _make_job(batch, schedule, decision, name, ("Job", meta["namespace"], name) in taken)
     fire = {
         "apiVersion": FIRE.api_version,
         "kind": "Fire",
@@ -142,28 +213,28 @@ async def _carry_out(batch: Batch, schedule: Object, decision: FireDecision, is_
 
 
 async def _make_job(batch: Batch, schedule: Object, decision: FireDecision, name: str, exists: bool) -> Object:
-    """The job of a fire, as the concurrency policy allows; what the Fire says of it."""
+    """The job of a fire, admitted like any other, as the concurrency policy allows; what the Fire says of it."""
     meta, spec = schedule["metadata"], schedule["spec"]
     active, queued = await _jobs_of(batch, meta["uid"])
     verdict = admit_fire(spec.get("concurrencyPolicy", "Allow"), len(active) + len(queued))
     if verdict.action == "Skip" or exists:
         return {"outcome": "Skipped", "reason": verdict.reason or "a job of this name is there already"}
-    if verdict.action == "Replace":
-        _cancel(batch, [*active, *queued])
     try:
-        job = await _job(batch, schedule, decision.time, name)
+        creation = admission.create(JOB, admit(JOB, _job(schedule, decision.time, name))[0])
+        apply(batch, creation, Context(batch.now, await batch.read(creation.reads), batch.also))
     except (ApiError, ValueError) as error:
         return {"outcome": "Skipped", "reason": f"the job can't be made: {getattr(error, 'message', error)}"}
-    batch.stage(JOB, None, objects.born(JOB, job, batch.now))
+    if verdict.action == "Replace":
+        _cancel(batch, [*active, *queued])
     return {"outcome": "Fired", "jobName": name, "reason": decision.message}
 
 
-async def _job(batch: Batch, schedule: Object, moment: datetime, name: str) -> Object:
-    """The job a schedule's template makes, admitted like any other. Raises ApiError, ValueError."""
+def _job(schedule: Object, moment: datetime, name: str) -> Object:
+    """The job a schedule's template makes, not admitted yet. Raises ValueError."""
     meta, template = schedule["metadata"], schedule["spec"]["jobTemplate"]
     given = template.get("metadata") or {}
-    labels = {**(given.get("labels") or {}), "fleet.casare.net/schedule": meta["name"]}
-    job = {
+    labels = {**(given.get("labels") or {}), "fleet.casare.net/schedule": _shortened(meta["name"], names.LONGEST_LABEL)}
+    return {
         "apiVersion": JOB.api_version,
         "kind": "Job",
         "metadata": {
@@ -175,8 +246,6 @@ async def _job(batch: Batch, schedule: Object, moment: datetime, name: str) -> O
         },
         "spec": _rendered(template["spec"], moment.astimezone(ZoneInfo(schedule["spec"].get("timeZone", "UTC")))),
     }
-    reads = await batch.read(admission.reads(JOB, job))
-    return admission.settle(JOB, None, job, Context(batch.now, reads, batch.also))
 
 
 def _rendered(spec: Object, moment: datetime) -> Object:
@@ -219,4 +288,16 @@ def _owner(schedule: Object) -> Object:
 
 def fire_name(schedule: str, moment: datetime) -> str:
     """A fire's and its job's name: the schedule and the scheduled time, so that there can be only one."""
-    return f"{schedule[:200]}-{moment:%Y%m%d%H%M%S}"
+    return f"{_shortened(schedule, LONGEST_IN_NAME)}-{moment:%Y%m%d%H%M%S}"
+
+
+def _shortened(name: str, most: int) -> str:
+    """The name in at most so many characters: of a longer one the beginning, and a hash to tell it from others."""
+    if len(name) <= most:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return f"{name[: most - 17].rstrip('.')}-{digest}"
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:LONGEST_WHY]

@@ -13,7 +13,7 @@ from casare_api.kinds import Kind
 from casare_api.kinds.apikey import APIKEY
 from casare_api.kinds.core import EVENT
 from casare_api.kinds.job import JOB
-from casare_store import objects, queues
+from casare_store import admission, objects, queues
 from casare_store.events import Recorder
 from casare_store.store import Store
 
@@ -50,7 +50,7 @@ class Timers:
             for job in jobs:
                 new = lifecycle.on_due(job, batch.now)
                 if new is None:
-                    new = objects.deleted(job, batch.now)
+                    new = admission.going(JOB, job, batch.now)
                     new = new and objects.changed(JOB, job, new)
                 if new is job or new == job:
                     continue
@@ -77,7 +77,9 @@ class Timers:
         async with self.store.batch() as batch:
             found = await batch.objects(kind, "t.due <= clock_timestamp() LIMIT %s", (PER_RUN,))
             for obj in found:
-                batch.stage(kind, obj, None)
+                new = admission.going(kind, obj, batch.now)
+                if new is not obj:
+                    batch.stage(kind, obj, new and objects.changed(kind, obj, new))
             await batch.commit()
         return len(found)
 

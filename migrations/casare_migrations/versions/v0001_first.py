@@ -24,7 +24,7 @@ _COMMON = """
 
 _KINDS = {
     "namespaces": "phase text,",
-    "apikeys": "robot_name text, role text, due timestamptz,",
+    "apikeys": "robot_name text, role text, due timestamptz, hash text,",
     "robots": """
         phase text NOT NULL CHECK (phase IN ('Pending', 'Idle', 'Busy', 'Offline')),
         used int NOT NULL,
@@ -57,7 +57,8 @@ _KINDS = {
 _ROOM = {"robots": 70, "workflows": 70, "schedules": 70, "apikeys": 70}
 
 _INDEXES = """
-CREATE UNIQUE INDEX robots_robot_id ON robots (robot_id);
+CREATE UNIQUE INDEX robots_robot_id ON robots (namespace, robot_id);
+CREATE UNIQUE INDEX apikeys_hash ON apikeys (hash);
 CREATE INDEX jobs_queue ON jobs (namespace, class, rank) WHERE ready;
 CREATE INDEX jobs_live ON jobs (robot_uid) WHERE phase IN ('Assigned', 'Running');
 CREATE INDEX jobs_due ON jobs (due) WHERE due IS NOT NULL;
