@@ -193,7 +193,11 @@ class Agents:
             raise ApiError.not_found(JOB, target.name or "")
         if request.identity.role == "robot" and not await self._has_attempt(request, job, attempt):
             raise ApiError.conflict(JOB, target.name or "", f"attempt {attempt} is not this robot's")
-        await beside.add_log(self.store.pool, uid, attempt, seq, data.decode("utf-8", "replace"))
+        ended = dig(job, "status", "finishedTime") if lifecycle.is_final(job) else None
+        if not await beside.add_log(self.store.pool, uid, attempt, seq, data.decode("utf-8", "replace"), ended):
+            minutes = beside.LAST_WORDS.total_seconds() / 60
+            why = f"it ended more than {minutes:g} minutes ago: its log is closed"
+            raise ApiError.conflict(JOB, target.name or "", why)
         await request.answer(204, b"")
 
     async def _has_attempt(self, request: Request, job: Object, attempt: int) -> bool:
@@ -306,4 +310,7 @@ def _chunk_address(request: Request) -> tuple[str, int, int]:
     numbers = [query.get("attempt", ""), query.get("seq", "")]
     if not query.get("uid") or not all(text.isascii() and text.isdigit() and len(text) < 9 for text in numbers):
         raise ApiError.bad_request("a log chunk needs ?uid=UID&attempt=NUMBER&seq=NUMBER")
-    return query["uid"], int(numbers[0]), int(numbers[1])
+    attempt, seq = map(int, numbers)
+    if seq > beside.MAX_LOG_SEQ:
+        raise ApiError.bad_request(f"seq: a log has no more than {beside.MAX_LOG_SEQ} chunks")
+    return query["uid"], attempt, seq

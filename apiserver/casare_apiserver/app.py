@@ -25,7 +25,7 @@ from casare_apiserver.resources import Resources
 from casare_apiserver.routes import Router
 from casare_apiserver.settings import Settings
 from casare_apiserver.watch import Hub
-from casare_store import admission, memory
+from casare_store import admission, connection, memory
 from casare_store.events import Recorder
 from casare_store.heartbeats import Heartbeats
 from casare_store.store import Store
@@ -58,7 +58,9 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     admin_hash = digest(settings.admin())
     store = await Store.open_when_ready(settings.database_url)
     hub = Hub(settings.database_url, settings.bookmark_seconds)
-    heartbeats = Heartbeats(store.pool)
+    files = connection.pool_for_files(settings.database_url)
+    beats = connection.pool_for_heartbeats(settings.database_url)
+    heartbeats = Heartbeats(beats, [store.pool])
     events = Recorder(store.writer, "apiserver")
     agents = Agents(store, hub, heartbeats, events)
     keys = Keys(store, hub, admin_hash, lambda uid: _cut(hub, uid))
@@ -66,13 +68,15 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     app = build(lambda: ready and heartbeats.is_fresh() and hub.is_fresh())
     fitting = Fitting(store, hub)
     resources = Resources(store, hub, fitting)
-    router = Router(app, resources, agents, Files(store), keys, lambda: ready, settings.stall_seconds)
+    router = Router(app, resources, agents, Files(store, files), keys, lambda: ready, settings.stall_seconds)
     try:
         await _ensure_default_namespace(store)
         await hub.start()
         agents.start()
         fitting.start()
         await keys.start()
+        await files.open()
+        await beats.open()
         heartbeats.start()
         events.start()
         ready = True
@@ -82,6 +86,8 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
         ready = False
         await hub.stop()
         await heartbeats.stop()
+        await beats.close(timeout=2)
+        await files.close(timeout=2)
         await events.stop()
         await store.close()
 

@@ -29,6 +29,7 @@ from casare_store.changes import Change
 from casare_store.store import Store
 
 ADMIN = Identity("admin", "admin")
+LOOK_AGAIN = 60.0  # seconds after which a key's expiry is looked at again: clocks are set now and then
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Keys:
     _by_hash: dict[str, _Known] = field(default_factory=dict)
     _hash_of: dict[str, str] = field(default_factory=dict)  # key's uid -> hash
     _behind: timedelta = timedelta()  # how far this machine's clock is behind the database's
+    _timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)  # key's uid -> what ends it at its expiry
     _early: list[Change] | None = None  # changes that came while all keys were being read
     _looking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
 
@@ -69,6 +71,8 @@ class Keys:
         page = await reads.read(self.store.pool, reads.Query(APIKEY))
         self._by_hash.clear()
         self._hash_of.clear()
+        for uid in list(self._timers):
+            self._stop_timer(uid)
         for obj in orjson.loads(b"[" + b",".join(page.chunks) + b"]"):
             self._learn(obj)
         early, self._early = self._early, None
@@ -141,8 +145,29 @@ class Keys:
         if is_good and self._by_hash.setdefault(hashed, known).identity.key_uid == uid:
             self._by_hash[hashed] = known
             self._hash_of[uid] = hashed
+            self._start_timer(uid, known)
+
+    def _start_timer(self, uid: str, known: _Known) -> None:
+        """Ends the key when it runs out, whether or not the controller is there to say so."""
+        self._stop_timer(uid)
+        if known.expires is not None:
+            left = (known.expires - self.now() - self._behind).total_seconds()
+            delay = min(max(left, 0.01), LOOK_AGAIN)
+            self._timers[uid] = asyncio.get_running_loop().call_later(delay, self._time_is_up, uid, known)
+
+    def _stop_timer(self, uid: str) -> None:
+        timer = self._timers.pop(uid, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _time_is_up(self, uid: str, known: _Known) -> None:
+        if self._is_over(known):
+            self._forget(uid)
+        else:
+            self._start_timer(uid, known)
 
     def _forget(self, uid: str) -> None:
+        self._stop_timer(uid)
         hashed = self._hash_of.pop(uid, None)
         if hashed is not None:
             self._by_hash.pop(hashed, None)

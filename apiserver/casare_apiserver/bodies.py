@@ -1,12 +1,14 @@
 """What does the body of a request say? JSON or YAML as an object, or a patch; everything else is refused in words.
 
 YAML is bounded before it is built: no aliases (a few bytes of them can mean gigabytes) and no deeper than an object
-may be; and it is read beside the event loop, since it takes a hundred times as long as JSON.
+may be. It can say what JSON can and nothing else, with the numbers of YAML 1.2; and it is read beside the event loop,
+since it takes a hundred times as long as JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -26,14 +28,61 @@ _CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndTo
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+_TAG = "tag:yaml.org,2002:"
+# YAML 1.1 has numbers to the base of 60 as well (1:30:00); they take a time that grows with the square of their length.
+_INT = re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
+_FLOAT = re.compile(
+    r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
+)
+_BOOL = re.compile(r"(?:yes|no|true|false|on|off)\Z", re.IGNORECASE)
+
+
 class _JsonLoader(_Loader):  # type: ignore[misc]
-    """YAML without timestamps: a date stays the text that was written."""
+    """YAML without what JSON has not: a date stays the text that was written, `<<` is a key like others."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Nothing is merged: that is for aliases, and there are none."""
 
 
 _JsonLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+    first: [(tag, pattern) for tag, pattern in found if tag in (_TAG + "null", _TAG + "bool")]
     for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_JsonLoader.yaml_constructors = {
+    tag: yaml.SafeLoader.yaml_constructors[tag]
+    for tag in (_TAG + "null", _TAG + "str", _TAG + "seq", _TAG + "map", None)  # None: all others are refused
+}
+
+
+def _whole(text: str) -> int:
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+def _fraction(text: str) -> float:
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _truth(text: str) -> bool:
+    return text.lower() in ("yes", "true", "on")
+
+
+def _scalar(pattern: re.Pattern[str], read: Callable[[str], Any]) -> Callable[[Any, Any], Any]:
+    """A constructor of what looks like `pattern`; a tag that was written can stand before anything."""
+
+    def construct(loader: Any, node: Any) -> Any:
+        text = loader.construct_scalar(node)
+        if not pattern.match(text):
+            raise yaml.constructor.ConstructorError(None, None, f"{text[:60]!r} is not {node.tag}", node.start_mark)
+        return read(text)
+
+    return construct
+
+
+_JsonLoader.add_implicit_resolver(_TAG + "int", _INT, list("-+0123456789"))
+_JsonLoader.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+.0123456789"))
+_JsonLoader.add_constructor(_TAG + "int", _scalar(_INT, _whole))
+_JsonLoader.add_constructor(_TAG + "float", _scalar(_FLOAT, _fraction))
+_JsonLoader.add_constructor(_TAG + "bool", _scalar(_BOOL, _truth))
 
 
 async def read_object(request: Request) -> Any:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
 
 from casare_api.kinds import Object
 from casare_api.kinds.apikey import APIKEY
@@ -13,40 +18,85 @@ from casare_api.kinds.workflow import WORKFLOW
 from casare_api.machinery.errors import ApiError
 from casare_apiserver.auth import digest
 from casare_apiserver.resources import Target
-from casare_apiserver.wire import Request, reply
+from casare_apiserver.wire import ClientStalled, Request, reply
 from casare_store import admission, beside, reads
+from casare_store.connection import LARGE_FILES
 from casare_store.store import Store
 from casare_store.writer import Context
 
+LARGE = 1024 * 1024  # bytes of a file that has to wait for its turn
+TRANSFER = 300.0  # seconds that such a file may take, so that others get their turn
+PIECE = 256 * 1024  # bytes handed to a connection at once
+log = structlog.get_logger(__name__)
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _FOR_EVER = (b"cache-control", b"private, max-age=31536000, immutable")
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The handlers."""
+    """The handlers; `large` are the connections for large files."""
 
     store: Store
+    large: beside.Pool
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_FILES))
 
     async def blob(self, request: Request, namespace: str, sha256: str) -> None:
         if not _SHA256.match(sha256):
             raise ApiError.bad_request("a file is named by the 64 hex digits of its SHA-256")
         if request.method == "PUT":
-            data = await request.body(beside.MAX_BLOB)
-            if await reads.get(self.store.pool, NAMESPACE, "", namespace) is None:
-                raise ApiError.not_found(NAMESPACE, namespace)
-            is_new = await beside.put_blob(self.store.pool, namespace, sha256, data)
-            await request.object(201 if is_new else 200, {"sha256": sha256, "size": len(data)})
-        elif request.method == "HEAD":
-            size = await beside.has_blob(self.store.pool, namespace, sha256)
-            if size is None:
-                raise _no_file(sha256)
+            declared = request.header(b"content-length")
+            length = int(declared) if declared.isdecimal() and len(declared) < 18 else beside.MAX_BLOB
+            async with self._turn(length) as pool:
+                await self._take(request, pool, namespace, sha256)
+            return
+        size = await beside.has_blob(self.store.pool, namespace, sha256)
+        if size is None:
+            raise _no_file(sha256)
+        if request.method == "HEAD":
             await reply(request.send, 200, b"", b"application/octet-stream", extra=[(b"x-size", str(size).encode())])
-        else:
-            data_found = await beside.get_blob(self.store.pool, namespace, sha256)
-            if data_found is None:
-                raise _no_file(sha256)
-            await reply(request.send, 200, data_found, b"application/octet-stream", extra=[_FOR_EVER])
+            return
+        async with self._turn(size) as pool:
+            await self._give(request, pool, namespace, sha256)
+
+    @asynccontextmanager
+    async def _turn(self, size: int) -> AsyncIterator[beside.Pool]:
+        """The connections for a file of this size. Large ones are held in memory whole: few at a time.
+
+        Raises ApiError 408 when one takes too long.
+        """
+        if size <= LARGE:
+            yield self.store.pool
+            return
+        try:
+            async with self._turns, asyncio.timeout(TRANSFER):
+                yield self.large
+        except TimeoutError:
+            raise ApiError(408, "Timeout", f"the file did not get through within {TRANSFER:g} seconds") from None
+
+    async def _take(self, request: Request, pool: beside.Pool, namespace: str, sha256: str) -> None:
+        data = await request.body(beside.MAX_BLOB)
+        if await reads.get(self.store.pool, NAMESPACE, "", namespace) is None:
+            raise ApiError.not_found(NAMESPACE, namespace)
+        is_new = await beside.put_blob(pool, namespace, sha256, data)
+        await request.object(201 if is_new else 200, {"sha256": sha256, "size": len(data)})
+
+    async def _give(self, request: Request, pool: beside.Pool, namespace: str, sha256: str) -> None:
+        """Sends a file piece by piece: what the client does not read is not copied into its connection."""
+        data = await beside.get_blob(pool, namespace, sha256)
+        if data is None:
+            raise _no_file(sha256)
+        headers = [(b"content-type", b"application/octet-stream"), (b"content-length", str(len(data)).encode()),
+                   (b"x-content-type-options", b"nosniff"), _FOR_EVER]
+        await request.send({"type": "http.response.start", "status": 200, "headers": headers})
+        try:
+            for start in range(0, len(data), PIECE):
+                await request.chunk(data[start:start + PIECE])
+            await request.chunk(b"", more=False)
+        except ClientStalled:
+            log.warning("a file was cut: its client does not read", namespace=namespace)
+        except asyncio.CancelledError:  # its time is up: an answer that has begun can only be cut
+            request.abort()
+            raise
 
     async def revision(self, request: Request, target: Target, name: str) -> None:
         content = await beside.revision(self.store.pool, target.namespace or "", name)

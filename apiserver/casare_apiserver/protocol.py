@@ -1,33 +1,55 @@
-"""What is a connection allowed to do to us? uvicorn's HTTP protocol, with a bound on heads and a way to hang up.
+"""What is a connection allowed to do to us? uvicorn's HTTP protocol, with bounds on what is no body and a way out.
 
-The parser itself collects an endless path or header for as long as it comes; and a connection whose client does not
-read can only be ended by dropping what it was sent.
+The parser itself collects an endless path, header or trailer for as long as it comes; a head that is never finished
+keeps its connection for ever; and a connection whose client does not read can only be ended by dropping what it was
+sent.
 """
 
 from __future__ import annotations
+
+import asyncio
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from casare_apiserver.wire import ABORT, HAS_BODY, IS_PAUSED
 
-MAX_HEAD = 64 * 1024  # bytes of path and headers, beyond what came in one read
+MAX_HEAD = 64 * 1024  # bytes of path and headers, trailers or a chunk's extensions, beyond what came in one read
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection. `head_seconds` is how long a head may take, from the first byte or from the connection on."""
 
-    _head = 0  # bytes that came since anything began or ended
+    _head = 0  # bytes that came since anything began or ended, and are no body
     _in_body = False
+    _due: float | None = None  # loop time until which a whole head must have come
+    _timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, head_seconds: float, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._head_seconds = head_seconds
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self._head += len(data)
+        if self._is_idle():  # whatever comes ends uvicorn's own timer: an empty line, or a body that nobody waits for
+            self._await_head()
         super().data_received(data)
-        if self._head > MAX_HEAD and not self._in_body and not self.transport.is_closing():
+        if self._head > MAX_HEAD and not self.transport.is_closing():
             self.send_400_response("The path and headers of the request are too long.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head = 0
+        self._await_head()
         calls = {ABORT: self.transport.abort, IS_PAUSED: lambda: self.flow.write_paused, HAS_BODY: self._has_body}
         self.scope["extensions"] = calls  # type: ignore[typeddict-item]  # functions are no JSON
 
@@ -35,10 +57,41 @@ class Protocol(HttpToolsProtocol):
         """Whether the newest request's body has come whole; those of earlier ones have then, too."""
         return self.cycle is not None and not self.cycle.more_body
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_body:  # else it is a trailer, which nobody reads
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._head, self._in_body = 0, True
+        self._head, self._in_body, self._due = 0, True, None
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._head = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._head, self._in_body = 0, False
         super().on_message_complete()
+
+    # -- heads that do not come: one timer a connection, which looks when it fires; a request costs a look at the clock
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or bool(self.cycle.response_complete)
+
+    def _await_head(self) -> None:
+        if self._due is None:
+            self._due = self.loop.time() + self._head_seconds
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._head_seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._due is None:
+            return
+        now = self.loop.time()
+        if not self._is_idle():  # it may be us who do not read while an earlier request is answered
+            self._due = now + self._head_seconds
+        if self._due > now:
+            self._timer = self.loop.call_later(self._due - now, self._look)
+        else:
+            self.transport.close()

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 import psycopg
-import psycopg_pool
 import structlog
 
 from casare_api.decisions.access import Attempted, Identity, Verb, allowed
@@ -107,9 +106,9 @@ class Router:
         except psycopg.DataError:  # a name or a selector that no stored text can be
             why = "a name or a selector holds characters that no stored text has (such as NUL)"
             await sent.refuse(ApiError.bad_request(why))
-        except (psycopg.OperationalError, psycopg_pool.PoolTimeout) as error:
-            log.warning("the database can't be used", why=str(error).split("\n")[0])
-            await sent.refuse(ApiError.unavailable("the database can't be reached: try again in a moment"))
+        except psycopg.Error as error:
+            log.warning("the database can't be used", why=str(error).split("\n")[0], path=scope["path"])
+            await sent.refuse(_without_database(error))
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -209,6 +208,15 @@ class _Sent:
     async def refuse(self, error: ApiError) -> None:
         if not self.status:
             await wire.refuse(self, error)
+
+
+def _without_database(error: psycopg.Error) -> ApiError:
+    """What the caller is told; what the database said is in the log."""
+    if isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.TransactionTimeout):
+        return ApiError.unavailable("the database took too long: ask for less, or try again in a moment")
+    if isinstance(error, psycopg.OperationalError):
+        return ApiError.unavailable("the database can't be reached: try again in a moment")
+    return ApiError.unavailable("the database could not do this: try again in a moment; why is in the server's log")
 
 
 def _verb(request: Request, target: Target) -> Verb:

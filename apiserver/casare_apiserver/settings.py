@@ -34,6 +34,10 @@ class Settings(BaseSettings):
         30.0, gt=0, validation_alias="CASARE_WATCH_STALL_SECONDS",
         description="Seconds that a client may leave what it watches unread before its connection is cut.",
     )
+    head_seconds: float = Field(
+        15.0, gt=0, validation_alias="CASARE_HEAD_SECONDS",
+        description="Seconds that a client may take to send a request's path and headers before its connection is cut.",
+    )
 
     def admin(self) -> str:
         """The admin key. Raises ValueError in one line where there is none."""

@@ -108,14 +108,18 @@ class Watcher:
             self.offer(entry.line(change.type))
 
     def offer(self, line: bytes) -> None:
-        """Queues a line; a watcher with too much waiting is cut off with an error it can act on."""
+        """Queues a line; a watcher with too much waiting is cut off with an error it can act on.
+
+        One that has read all there was gets the next line, however long: listing again would not make it shorter.
+        """
         if self.ended:
+            return
+        if self.pending and self.size + len(line) > SLOW:
+            self.drop()
+            self.end(expired("this watch is too slow to keep up: list again"))
             return
         self.pending.append(line)
         self.size += len(line)
-        if self.size > SLOW:
-            self.drop()
-            self.end(expired("this watch is too slow to keep up: list again"))
         self.wake.set()
 
     def requeue(self, line: bytes) -> None:

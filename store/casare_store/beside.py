@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from datetime import timedelta
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -15,11 +17,14 @@ from casare_api.machinery.errors import ApiError, Cause
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 MAX_BLOB = 64 * 1024 * 1024  # bytes
 MAX_LOG_CHUNK = 256 * 1024  # bytes
+MAX_LOG_SEQ = 1_000_000
+LAST_WORDS = timedelta(minutes=10)  # after its end in which a job's log still grows: what was under way arrives
 
 
 async def put_blob(pool: Pool, namespace: str, sha256: str, data: bytes) -> bool:
     """Keeps a file; whether it is new. Raises ApiError 422 when the data is not what its name says."""
-    if hashlib.sha256(data).hexdigest() != sha256:
+    found_sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())  # it takes long for large ones
+    if found_sha256 != sha256:
         raise ApiError(422, "Invalid", f"the body's SHA-256 is not {sha256}: send the file again")
     async with pool.connection() as connection:
         cursor = await connection.execute(
@@ -99,13 +104,23 @@ async def was_declared(pool: Pool, namespace: str, name: str, content: str) -> b
     return bool(found and found[0])
 
 
-async def add_log(pool: Pool, job_uid: str, attempt: int, seq: int, data: str) -> None:
-    """Keeps a numbered chunk of a job's output; the same chunk twice is kept once."""
+_ADD_LOG = """
+WITH job AS (SELECT coalesce(clock_timestamp() < %s::timestamptz + %s, true) AS is_open),
+kept AS (INSERT INTO job_logs (job_uid, attempt, seq, data) SELECT %s::uuid, %s::int, %s::int, %s::text
+         FROM job WHERE is_open ON CONFLICT DO NOTHING)
+SELECT is_open FROM job"""
+
+
+async def add_log(pool: Pool, job_uid: str, attempt: int, seq: int, data: str, ended: str | None = None) -> bool:
+    """Keeps a numbered chunk of a job's output; the same chunk twice is kept once.
+
+    False, and nothing kept, when the job `ended` (RFC 3339) longer than LAST_WORDS ago by the database's clock.
+    """
+    text = data.replace("\x00", "\N{REPLACEMENT CHARACTER}")
     async with pool.connection() as connection:
-        await connection.execute(
-            "INSERT INTO job_logs (job_uid, attempt, seq, data) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            (job_uid, attempt, seq, data.replace("\x00", "\N{REPLACEMENT CHARACTER}")),
-        )
+        cursor = await connection.execute(_ADD_LOG, (ended, LAST_WORDS, job_uid, attempt, seq, text))
+        found = await cursor.fetchone()
+    return bool(found and found[0])
 
 
 async def read_log(pool: Pool, job_uid: str, attempt: int, after: int, limit: int = 64) -> list[tuple[int, str]]:

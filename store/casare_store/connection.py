@@ -18,6 +18,8 @@ from psycopg_pool import AsyncConnectionPool
 # The one lock of the store's history. Any 63-bit number does, as long as all processes use the same.
 HISTORY_LOCK = 0x0CA5A5E
 CHANNEL = "casare"
+LARGE_FILES = 2  # at once
+SNAPSHOT_TIMEOUT = "10s"  # of one statement
 DatabaseError = psycopg.Error  # what any statement may raise; for callers that have no business with the driver
 
 _LIMITS = {
@@ -75,6 +77,22 @@ def pool(url: str, size: int) -> AsyncConnectionPool[AsyncConnection[tuple[objec
     return _pool(url, "read", 1, size, _settings("read", _LISTS))
 
 
+def pool_for_heartbeats(url: str) -> AsyncConnectionPool[AsyncConnection[tuple[object, ...]]]:
+    """The one connection of heartbeats, which wait for no reader; opened by the caller.
+
+    Nobody else asks for it: whoever does not get it soon asks again, and so notices that the database is back.
+    """
+    return _pool(url, "heartbeats", 1, 1, _settings("heartbeats"), timeout=1)
+
+
+def pool_for_files(url: str) -> AsyncConnectionPool[AsyncConnection[tuple[object, ...]]]:
+    """Connections for large files, few and for a moment; opened by the caller.
+
+    A connection keeps for good the buffers that the largest value took which it ever sent or received.
+    """
+    return _pool(url, "files", 0, LARGE_FILES, _settings("file"), max_idle=1)
+
+
 def pool_for_batches(url: str, size: int) -> AsyncConnectionPool[AsyncConnection[tuple[object, ...]]]:
     """Connections for `batch.begin`, made when they are needed; opened by the caller."""
     return _pool(url, "batch", 0, size, {**_settings("batch", _BY_KEY), **_UNPREPARED})
@@ -90,14 +108,17 @@ def _settings(name: str, *more: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _pool(url: str, name: str, least: int, most: int, settings: dict[str, Any]) -> AsyncConnectionPool[Any]:
+def _pool(
+    url: str, name: str, least: int, most: int, settings: dict[str, Any], *, timeout: float = 5, max_idle: float = 600
+) -> AsyncConnectionPool[Any]:
     return AsyncConnectionPool(
         url,
         min_size=least,
         max_size=most,
+        max_idle=max_idle,
         open=False,
         kwargs=settings,
-        timeout=5,
+        timeout=timeout,
         reconnect_timeout=0,
         check=None,
         name=f"casare-{name}",
@@ -106,8 +127,12 @@ def _pool(url: str, name: str, least: int, most: int, settings: dict[str, Any]) 
 
 @asynccontextmanager
 async def snapshot(connection: AsyncConnection[tuple[object, ...]]) -> AsyncIterator[int]:
-    """A short REPEATABLE READ transaction; gives the head's resourceVersion as this snapshot sees it."""
-    await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    """A short REPEATABLE READ transaction; gives the head's resourceVersion as this snapshot sees it.
+
+    Its statements end sooner than others: what they select is up to the caller, and their few connections serve all.
+    """
+    begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    await connection.execute(f"{begin}; SET LOCAL statement_timeout = '{SNAPSHOT_TIMEOUT}'")
     try:
         cursor = await connection.execute("SELECT rv FROM heads")
         found = await cursor.fetchone()

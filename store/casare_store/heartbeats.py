@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -65,9 +65,10 @@ ON CONFLICT (apiserver) DO UPDATE SET last = clock_timestamp(),
 
 @dataclass(slots=True)
 class Heartbeats:
-    """The heartbeats of one apiserver process."""
+    """The heartbeats of one apiserver process; a `pool` of their own lets them wait for nobody."""
 
     pool: AsyncConnectionPool[AsyncConnection[Any]]
+    others: Sequence[AsyncConnectionPool[AsyncConnection[Any]]] = ()  # rid of dead connections after an outage
     clock: Callable[[], float] = time.monotonic
     identity: str = field(default_factory=lambda: str(uuid.uuid4()))
     interval: int = 3  # seconds, handed out to agents
@@ -112,7 +113,7 @@ class Heartbeats:
             try:
                 await self.flush(waiting, leaving)
                 if not self.is_fresh():
-                    await self.pool.check()  # after an outage: no request shall meet a connection that is dead
+                    await self._check_pools()  # after an outage: no request shall meet a connection that is dead
                 self._flushed_at = self.clock()
                 if self.clock() - adapted_at >= ADAPT_EVERY:
                     await self.adapt()
@@ -125,6 +126,10 @@ class Heartbeats:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._soon.wait(), FLUSH_EVERY)
             self._soon.clear()
+
+    async def _check_pools(self) -> None:
+        for pool in (self.pool, *self.others):
+            await pool.check()
 
     async def flush(self, waiting: dict[str, str | None], leaving: Collection[str] = ()) -> None:
         """Writes heartbeats and the tick; a robot that was not online wakes the duties."""

@@ -158,6 +158,9 @@ def decode_continue(token: str) -> tuple[int, tuple[str, str]]:
     try:
         said = orjson.loads(base64.urlsafe_b64decode(token))
         namespace, name = said["after"]
-        return int(said["rv"]), (str(namespace), str(name))
+        rv = said["rv"]
+        if type(rv) is not int or not 0 <= rv < 2**63:
+            raise ValueError("no revision is like that")
+        return rv, (str(namespace), str(name))
     except (binascii.Error, ValueError, KeyError, TypeError) as error:
         raise ApiError.bad_request("continue: the token is not one that this server gave out") from error

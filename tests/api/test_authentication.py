@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import signal
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -149,6 +150,18 @@ def test_what_is_open_under_a_key_ends_with_it(api: Api, how: str) -> None:
         assert watch.rest() == []
     thread.join(20)
     assert seen["log"] == "ended"
+
+
+def test_what_is_open_under_a_key_ends_when_it_runs_out_also_without_a_controller(api: Api) -> None:
+    key = api.issue_key("k", "viewer", expiresAt=in_seconds(3))
+    controller = api.server.processes["controller"]
+    with api.of(key).watch("Job", resourceVersion=api.rv()) as watch:
+        controller.send_signal(signal.SIGSTOP)
+        try:
+            assert watch.rest() == []
+        finally:
+            controller.send_signal(signal.SIGCONT)
+    assert is_refused(api, key)
 
 
 def test_other_changes_of_a_key_end_nothing(api: Api) -> None:

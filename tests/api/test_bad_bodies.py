@@ -5,11 +5,14 @@ No answer is a 500, and (checked when the shared server stops) no traceback is i
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from casare_apiserver import bodies
 
 from .conftest import (
     ALL_KINDS,
@@ -126,6 +129,13 @@ def test_depth_is_bounded(api: Api, depth: int, where: str) -> None:
         ("a: 99999999999999999999999999", "not YAML"),
         ("a: 1\n---\nb: 2", "not YAML"),
         ("\x00", "not YAML"),
+        ('a: !!float ""', "not YAML"),
+        ('a: !!int ""', "not YAML"),
+        ("a: !!int 1_0", "not YAML"),
+        ("a: !!bool x", "not YAML"),
+        ("a: !!timestamp x", "not YAML"),
+        ("a: !!set {b}", "not YAML"),
+        ("!!merge a: {}", "not YAML"),
         ("just text", "must be an object"),
         ("", "must be an object"),
     ],
@@ -133,6 +143,21 @@ def test_depth_is_bounded(api: Api, depth: int, where: str) -> None:
 def test_bad_yaml_is_refused_in_words(api: Api, text: str, said: str) -> None:
     answer = api.call("POST", api.path("Robot"), content=text.encode(), headers={"content-type": "application/yaml"})
     assert said in message(answer, 400)
+
+
+def test_numbers_of_yaml_are_those_of_its_later_version() -> None:
+    """1:30 is no number to the base of 60, 010 is none to the base of 8, and `<<` is a key."""
+    text = b"[12, -1, +1, 010, 0x1F, 0o17, 1., -.5e3, !!float 1, 1:30, 1_0, 0b1, 2026-01-01, yes, ~, =, {<<: {}}]"
+    assert bodies.from_yaml(text) == [
+        *(12, -1, 1, 10, 31, 15, 1.0, -500.0, 1.0),
+        *("1:30", "1_0", "0b1", "2026-01-01", True, None, "=", {"<<": {}}),
+    ]
+
+
+def test_a_long_number_to_the_base_of_60_is_text_and_takes_no_time() -> None:
+    begun = time.process_time()
+    assert bodies.from_yaml(b"1:" * 300_000 + b"1") == "1:" * 300_000 + "1"
+    assert time.process_time() - begun < 2, "it took half a minute"
 
 
 @pytest.mark.parametrize(

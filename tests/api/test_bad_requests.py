@@ -5,6 +5,7 @@ No answer is a 500, and (checked when the shared server stops) no traceback is i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 
@@ -27,6 +28,78 @@ def test_the_head_of_a_request_is_bounded(api: Api) -> None:
             except ConnectionError:
                 pass
             assert answer == b"" or b" 400 " in answer.splitlines()[0]
+
+
+def ends(connection: socket.socket) -> bool:
+    """Whether the server ends the connection, once it has sent what it had to say."""
+    try:
+        while connection.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        pass
+    return True
+
+
+CHUNKED = b"POST /api/v1/namespaces HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [(b"0\r\n", b"a000001: b\r\n"), (b"0\r\na: ", b"b" * 10), (b"5;a=", b"b" * 10)],
+    ids=["trailers", "a trailer", "an extension"],
+)
+def test_what_surrounds_a_body_is_bounded(api: Api, begin: bytes, piece: bytes) -> None:
+    """Nobody reads trailers and extensions, with a key or without."""
+    with socket.create_connection(("127.0.0.1", api.server.port), timeout=10) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(CHUNKED + begin)
+            for _ in range(20):
+                connection.sendall(piece * 10_000)
+        assert ends(connection)
+
+
+def test_a_body_in_many_small_chunks_is_taken(api: Api) -> None:
+    """Their frames are longer than a head may be."""
+    body = dumps(sample("Workflow", "w", annotations={"a": "x" * 100_000}))
+    pieces = (body[start : start + 5] for start in range(0, len(body), 5))
+    assert api.call("POST", api.path("Workflow"), content=pieces).status_code == 201
+    chunks = b"".join(b"1;x=y\r\n%c\r\n" % byte for byte in body.replace(b'"w"', b'"v"'))
+    head = f"POST {api.path('Workflow')} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nx-api-key: {api.key}\r\n"
+    with socket.create_connection(("127.0.0.1", api.server.port), timeout=10) as connection:
+        connection.sendall(head.encode() + b"connection: close\r\n\r\n" + chunks + b"0\r\nx-api-key: other\r\n\r\n")
+        assert connection.recv(65536).split(b" ")[1] == b"201"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b""],
+        [b"GET / HTTP/1.1\r\nhost: x\r\n"],
+        [b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n", b"\r\n"],
+        [b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n", b"GET / HT"],
+        [b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET / HT"],
+        [CHUNKED, b"5\r\nab"],
+    ],
+)
+def test_who_sends_no_whole_head_is_hung_up_on(api: Api, pieces: list[bytes]) -> None:
+    with socket.create_connection(("127.0.0.1", api.server.port), timeout=10) as connection:
+        for number, piece in enumerate(pieces):
+            if number:
+                assert connection.recv(65536), "the request before is answered"
+            connection.sendall(piece)
+        assert ends(connection)
+
+
+def test_a_head_that_comes_in_pieces_is_taken(api: Api) -> None:
+    with socket.create_connection(("127.0.0.1", api.server.port), timeout=10) as connection:
+        for _ in range(2):
+            for piece in (b"GET /hea", b"lthz HTTP/1.1\r\nho", b"st: x\r\n\r\n"):
+                connection.sendall(piece)
+            answer = b""
+            while not answer.endswith(b"\r\n\r\nok"):
+                answer += connection.recv(65536)
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(api: Api) -> None:

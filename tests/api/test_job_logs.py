@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -114,6 +115,27 @@ def test_only_the_robot_of_an_attempt_writes_to_its_log(api: Api, robot: Robots)
     stranger = {**second, "metadata": {**second["metadata"], "uid": "00000000-0000-4000-8000-000000000000"}}
     assert send(rob, stranger, 1, "another life") == 404
     assert is_status(rob.api.call("GET", api.path("Job", "j", "log")), 403), "reading is for people"
+
+
+def test_a_log_is_closed_some_time_after_its_job_ended(api: Api, robot: Robots) -> None:
+    rob = robot(maxConcurrentJobs=2)
+
+    def ended(name: str, minutes: int) -> Object:
+        api.create("Job", name, work(rob))
+        rob.say(rob.assigned(api, name), "Running")
+        moment = (datetime.now(UTC) - timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return api.changed("Job", name, {"status": {"phase": "Succeeded", "finishedTime": moment}}, "status")
+
+    assert send(rob, ended("just-now", minutes=9), 1, "what was under way\n") == 204
+    assert send(rob, ended("long-ago", minutes=11), 1, "too late\n") == 409
+    assert [read(api, name) for name in ("just-now", "long-ago")] == ["what was under way\n", ""]
+
+
+def test_a_log_has_so_many_chunks_and_no_more(api: Api, robot: Robots) -> None:
+    rob = robot()
+    api.create("Job", "j", work(rob))
+    job = rob.assigned(api, "j")
+    assert [send(rob, job, seq, "x") for seq in (1_000_000, 1_000_001)] == [204, 400]
 
 
 @pytest.mark.parametrize(

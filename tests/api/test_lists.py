@@ -95,6 +95,8 @@ def test_jobs_are_selected_as_agents_and_people_do(api: Api, robot: Callable[...
         ({"labelSelector": "a=" + "x" * 64}, "unable to parse requirement"),
         ({"fieldSelector": "spec.colour=red"}, "field label not supported: spec.colour"),
         ({"fieldSelector": "metadata.name"}, "invalid field selector"),
+        ({"labelSelector": ",".join(f"a{n}!=b" for n in range(500))}, "no more than 100 conditions"),
+        ({"fieldSelector": "metadata.name!=x," * 500}, "no more than 20 conditions"),
         ({"limit": "-1"}, 'limit: Invalid value: "-1": must be a whole number'),
         ({"limit": "many"}, 'limit: Invalid value: "many": must be a whole number'),
         ({"continue": "abc"}, "continue: the token is not one that this server gave out"),
@@ -111,6 +113,13 @@ def test_a_forged_token_is_refused_or_harmless(api: Api, after: object) -> None:
     token = base64.urlsafe_b64encode(json.dumps({"v": 1, "rv": 1, "after": after}).encode()).decode()
     answer = api.call("GET", api.path("Robot"), params={"limit": "2", "continue": token})
     assert answer.status_code in (200, 400) and (answer.status_code == 200 or is_status(answer, 400))
+
+
+@pytest.mark.parametrize("rv", [1e308, 1e3, 2**63, 2**70, -1, "1", None, True, [1]])
+def test_a_token_of_a_revision_that_there_can_not_be_is_refused(robots: Api, rv: object) -> None:
+    token = base64.urlsafe_b64encode(json.dumps({"v": 1, "rv": rv, "after": ["", ""]}).encode()).decode()
+    answer = robots.call("GET", robots.path("Robot"), params={"limit": "1", "continue": token})
+    assert "continue: the token" in message(answer, 400)
 
 
 def test_pages_join_to_the_whole_list(robots: Api) -> None:

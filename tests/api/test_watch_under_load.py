@@ -16,6 +16,8 @@ import psutil
 import psycopg
 import pytest
 
+from casare_api.kinds import KINDS
+from casare_apiserver.watch import SLOW, Watcher
 from casare_store import embedded
 
 from ..conftest import running, until
@@ -165,6 +167,18 @@ def test_a_client_that_reads_too_slowly_is_told_to_list_again(api: Api) -> None:
     error = json.loads(last)["object"]
     assert (error["kind"], error["code"], error["reason"]) == ("Status", 410, "Expired")
     assert "too slow" in error["message"]
+
+
+def test_a_watcher_that_has_read_everything_gets_the_longest_line() -> None:
+    async def body() -> None:
+        watcher = Watcher(KINDS["Workflow"], None, None, None, 0)
+        watcher.offer(b"x" * (SLOW + 1))
+        assert not watcher.ended and len(watcher.take()) == SLOW + 1
+        watcher.offer(b"x")
+        watcher.offer(b"x" * SLOW)
+        assert watcher.ended and b"too slow" in watcher.take()
+
+    asyncio.run(body())
 
 
 @pytest.fixture

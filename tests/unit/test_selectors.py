@@ -195,6 +195,15 @@ def test_field_selectors_refuse(text: str, problem: str) -> None:
     assert (caught.value.status, caught.value.message) == (400, problem)
 
 
+def test_selectors_are_bounded() -> None:
+    assert len(LabelSelector.parse(",".join(f"a{n}!=b" for n in range(100))).requirements) == 100
+    assert len(FieldSelector.parse(",".join(f"a{n}!=b" for n in range(20))).terms) == 20
+    for parse, most in ((LabelSelector.parse, 100), (FieldSelector.parse, 20)):
+        with pytest.raises(ApiError, match=f"selector may have no more than {most} conditions") as caught:
+            parse(",".join(f"a{n}!=b" for n in range(most + 1)))
+        assert caught.value.status == 400
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["a", "b.c"]), st.sampled_from(["=", "!="]), st.text(max_size=8)), max_size=4)

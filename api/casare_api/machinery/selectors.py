@@ -7,14 +7,16 @@ that lack the key. Whatever does not parse is an ``ApiError`` 400 that says what
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from casare_api.machinery import names
 from casare_api.machinery.errors import ApiError
 
+_One = TypeVar("_One")
 Operator = Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]
 
 _OPERATORS: dict[str, Operator] = {
@@ -30,6 +32,7 @@ _OPERATORS: dict[str, Operator] = {
 }
 _COUNTS = {"Exists": "no values", "DoesNotExist": "no values", "Gt": "exactly one value", "Lt": "exactly one value"}
 _BINARY = "in, notin, =, ==, !=, gt, lt"
+MAX_REQUIREMENTS, MAX_TERMS = 100, 20  # in what people send: each is a condition that the store tries on each object
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 
 
@@ -91,7 +94,7 @@ class LabelSelector:
         """``site in (berlin,paris),!old,floor>1`` as a selector; the empty text selects everything."""
         tokens = _Tokens(text)
         try:
-            return cls(tuple(_requirements(tokens)))
+            return cls(_bounded(_requirements(tokens), MAX_REQUIREMENTS, "a label selector"))
         except _Unparsable as problem:
             raise ApiError.bad_request(f"unable to parse requirement: {problem}") from None
 
@@ -135,7 +138,8 @@ class FieldSelector:
 
         A comma, an equals sign or a backslash within a value is written with a backslash before it.
         """
-        terms = tuple(_parse_term(part) for part in _split_terms(text) if part.strip())
+        parsed = (_parse_term(part) for part in _split_terms(text) if part.strip())
+        terms = _bounded(parsed, MAX_TERMS, "a field selector")
         for term in terms:
             if allowed is not None and term.field not in allowed:
                 raise ApiError.bad_request(f"field label not supported: {term.field}")
@@ -155,6 +159,14 @@ class FieldSelector:
 def match_expressions(expressions: Iterable[Mapping[str, Any]], labels: Mapping[str, str]) -> bool:
     """Whether the labels satisfy each of ``[{key, operator, values}]``. ApiError 400 for a malformed one."""
     return LabelSelector.from_expressions(expressions).matches(labels)
+
+
+def _bounded(found: Iterable[_One], most: int, what: str) -> tuple[_One, ...]:
+    """All that was found. ApiError 400 for too many, before the rest is looked at."""
+    kept = tuple(itertools.islice(found, most + 1))
+    if len(kept) > most:
+        raise ApiError.bad_request(f"{what} may have no more than {most} conditions")
+    return kept
 
 
 # -- label selectors: a lexer and a parser, as in k8s.io/apimachinery/pkg/labels -----------------------------------
