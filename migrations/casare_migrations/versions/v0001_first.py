@@ -57,7 +57,8 @@ _KINDS = {
 _ROOM = {"robots": 70, "workflows": 70, "schedules": 70, "apikeys": 70}
 
 _INDEXES = """
-CREATE UNIQUE INDEX robots_robot_id ON robots (namespace, robot_id);
+-- The id first: with the namespace first the planner could take it for look-ups by namespace and name.
+CREATE UNIQUE INDEX robots_robot_id ON robots (robot_id, namespace);
 CREATE UNIQUE INDEX apikeys_hash ON apikeys (hash);
 CREATE INDEX jobs_queue ON jobs (namespace, class, rank) WHERE ready;
 CREATE INDEX jobs_live ON jobs (robot_uid) WHERE phase IN ('Assigned', 'Running');
@@ -66,7 +67,7 @@ CREATE INDEX schedules_due ON schedules (due) WHERE due IS NOT NULL;
 CREATE INDEX apikeys_due ON apikeys (due) WHERE due IS NOT NULL;
 CREATE INDEX events_due ON events (due);
 CREATE INDEX events_involved ON events (involved_uid);
-CREATE INDEX fires_schedule ON fires (namespace, schedule);
+CREATE INDEX fires_schedule ON fires (schedule, namespace);
 """
 
 _BESIDE = """
