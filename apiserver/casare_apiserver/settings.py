@@ -15,8 +15,12 @@ class Settings(BaseSettings):
 
     database_url: str = Field(validation_alias="DATABASE_URL", description="libpq URI of the Postgres to use.")
     host: str = Field("127.0.0.1", validation_alias="CASARE_HOST", description="Address to listen on.")
-    port: int = Field(8000, validation_alias="CASARE_PORT", description="Port of plain HTTP.")
-    tls_port: int = Field(8443, validation_alias="CASARE_TLS_PORT", description="Port of HTTPS; 0 turns it off.")
+    port: int = Field(
+        8000, ge=1, le=65535, validation_alias="CASARE_PORT", description="Port of plain HTTP."
+    )
+    tls_port: int = Field(
+        8443, ge=0, le=65535, validation_alias="CASARE_TLS_PORT", description="Port of HTTPS; 0 turns it off."
+    )
     pki_dir: Path | None = Field(
         None, validation_alias="CASARE_PKI_DIR", description="Where the certificate authority is kept; made if missing."
     )

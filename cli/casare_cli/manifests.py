@@ -6,6 +6,7 @@ file, the document, the line and the field; what is right beside it is used all 
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -260,8 +261,10 @@ def check(obj: Any) -> list[Cause]:
         if kind is None and isinstance(obj.get("kind"), str) and obj["kind"]:
             suggested = find(obj["kind"]).kind
             return [Cause("kind", "Invalid", f'there is no kind "{obj["kind"]}"; write {suggested}')]
-    except ApiError as error:
-        return [Cause("kind", "Invalid", error.message)]
+    except ApiError:
+        near = difflib.get_close_matches(obj["kind"], KINDS, n=1)
+        hint = f'; did you mean "{near[0]}"?' if near else ""
+        return [Cause("kind", "Invalid", f'there is no kind "{obj["kind"]}"{hint} (there are: {", ".join(KINDS)})')]
     if kind is None:
         return [Cause.required("kind", f"one of {', '.join(KINDS)}")]
     if obj.get("apiVersion") != kind.api_version:

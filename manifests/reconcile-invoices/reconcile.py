@@ -247,7 +247,8 @@ def print_summary(month: str, invoices: list[Invoice], sums: dict[str, object]) 
     for state in ("paid", "overpaid", "partly paid", "open"):
         group = [invoice for invoice in invoices if invoice.state == state]
         print(f"  {state:<12}{len(group):>5} invoices {sum(one.amount for one in group):>12,.2f} EUR")
-    print(f"\n  still owed {sums['amountOpen']} EUR; {sums['unknownPayments']} payments belong to no invoice")
+    owed = Decimal(str(sums["amountOpen"]))
+    print(f"\n  still owed {owed:,.2f} EUR; {sums['unknownPayments']} payments belong to no invoice")
     print("\nTo look at first:")
     attention = [one for one in invoices if one.state in ("overpaid", "partly paid")]
     attention += sorted((one for one in invoices if one.state == "open"), key=lambda one: -one.due)[:10]

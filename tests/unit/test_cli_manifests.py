@@ -69,7 +69,7 @@ def test_a_list_is_what_is_in_it(tmp_path: Path) -> None:
     reading = manifests.read([str(file)])
     assert names(reading) == ["namespace/a"]
     assert reading.problems[0].startswith(
-        f'{file}: document 1 (line 7): kind: there is no kind "Jub"; did you mean "job"?'
+        f'{file}: document 1 (line 7): kind: there is no kind "Jub"; did you mean "Job"?'
     )
 
 

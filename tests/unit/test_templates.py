@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from casare_api.machinery import templates
 from casare_api.machinery.templates import MOST_FILTERS, MOST_WRITTEN, render, render_tree
 
 VARIABLES: dict[str, Any] = {
@@ -139,3 +140,9 @@ def test_any_text_renders_or_is_a_value_error(text: str) -> None:
         assert isinstance(render(text, {"a": {"b": "x"}, "m": datetime(2026, 1, 1, tzinfo=UTC)}), str)
     except ValueError as problem:
         assert "\n" not in str(problem)
+
+
+def test_the_patterns_are_ones_that_every_python_of_ours_gets_right() -> None:
+    """Python 3.11.2 (Debian 12) does not match a possessive quantifier in a group: every template failed there."""
+    for pattern in (templates._PLACE.pattern, templates._STEP.pattern):
+        assert not any(mark in pattern for mark in ("*+", "++", "?+", "(?>"))

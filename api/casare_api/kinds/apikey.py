@@ -17,7 +17,6 @@ from casare_api.kinds.kind import (
     Timestamp,
     Word,
     column,
-    since,
 )
 
 ROLES = ("robot", "viewer", "operator", "admin")
@@ -72,7 +71,6 @@ APIKEY = Kind(
         column("Robot", "spec", "robotName"),
         column("Status", "status", "phase"),
         column("Hint", "status", "hint"),
-        since("Used", "status", "lastUsedTime"),
         AGE,
         column("Expires", "spec", "expiresAt", wide=True),
         column("Description", "spec", "description", wide=True),

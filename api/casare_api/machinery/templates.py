@@ -26,9 +26,10 @@ MOST_FILTERS = 8  # in one place
 FARTHEST = 100_000  # months or days that a filter may go
 
 _QUOTED = r""""[^"]*"|'[^']*'"""
-# Possessive, so that a place that is never closed is found out in one pass.
-_PLACE = re.compile(rf"\{{\{{((?:{_QUOTED}|[^\"'}}]|\}}(?!\}}))*+)\}}\}}")
-_STEP = re.compile(rf"(?:{_QUOTED}|[^\"'|])++")
+# What is repeated stands in a lookahead and is not tried again, so that a place that is never closed is found out in
+# one pass. A possessive quantifier would say the same, but Python 3.11.2 (Debian 12) gets it wrong in a group.
+_PLACE = re.compile(rf"\{{\{{(?=((?:{_QUOTED}|[^\"'}}]|\}}(?!\}}))*))\1\}}\}}")
+_STEP = re.compile(rf"(?=((?:{_QUOTED}|[^\"'|])+))\1")
 _DIRECTIVES = frozenset("YmdHMSyjbBaAVGuzZ")
 _MISSING = object()
 

@@ -26,13 +26,14 @@ class Component:
     package: str
     extra: str
     help: str
+    takes_arguments: bool = False
 
 
 COMPONENTS = {
     "migrate": Component("casare_migrations", "server", "Bring the database to this version's tables."),
     "apiserver": Component("casare_apiserver", "server", "Run an apiserver."),
     "controller": Component("casare_controller", "server", "Run a controller."),
-    "agent": Component("casare_agent", "agent", "Run the agent of a robot."),
+    "agent": Component("casare_agent", "agent", "Run the agent of a robot.", takes_arguments=True),
     "dashboard": Component("casare_dashboard", "dashboard", "Run the dashboard."),
 }
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": list[str]()}
@@ -58,6 +59,11 @@ def run(name: str, component: Component, arguments: list[str]) -> int:
     """Runs a component to its end and returns its exit code. Raises Failure where it is not installed."""
     from casare_cli.failures import Failure
 
+    if arguments and not component.takes_arguments:
+        if {"--help", "-h"} & set(arguments):
+            print(f"usage: casare {name}\n\n{component.help} Its settings are environment variables: docs/settings.md.")
+            return 0
+        raise Failure(f"'casare {name}' takes no arguments, found {arguments[0]}: its settings are in the environment")
     missing = f"'casare {name}' needs more than is installed: pip install \"casare-fleet[{component.extra}]\""
     if importlib.util.find_spec(component.package) is None:
         raise Failure(missing)

@@ -48,7 +48,7 @@ class Child(Protocol):
         """Raises OSError or EmbeddedError where it can't be started."""
 
     def last_words(self) -> str:
-        """The last line it has printed since it was started, empty where there is none."""
+        """What it ended of, as far as it is known: a signal, else the last line it has printed since it was started."""
 
     def end(self) -> None: ...
 
@@ -92,6 +92,8 @@ class Process:
         self.code = None
 
     def last_words(self) -> str:
+        if self.code is not None and self.code < 0:  # what it printed last says nothing of the cause
+            return f"killed by signal {-self.code}"
         with contextlib.suppress(OSError), self.log.open("rb") as log:
             log.seek(max(self._log_start, self.log.stat().st_size - 65536))
             lines = log.read().decode(errors="replace").split("\n")

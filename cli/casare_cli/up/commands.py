@@ -42,6 +42,10 @@ def up(
     from casare_cli.up import settings
     from casare_cli.up import up as upping
 
+    paths = [Path(path).expanduser().absolute() for path in apply or ()]
+    for path in paths:
+        if not path.exists():
+            raise Failure(f"--apply {path}: there is no such file or folder")
     chosen = settings.Settings(
         _directory(context, data_dir),
         port,
@@ -49,7 +53,7 @@ def up(
         dashboard_port,
         not no_dashboard and settings.dashboard_installed(),
         robots,
-        tuple(str(Path(path).expanduser().absolute()) for path in apply or ()),
+        tuple(map(str, paths)),
     )
     return upping.detach(chosen) if detach else upping.up(chosen)
 

@@ -114,6 +114,8 @@ def holder(data: DataDir) -> int | None:
         return pid
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError:
+        raise Failure(f"no permission to look into {data.path}: run this as the user who started it") from None
     except (OSError, ValueError) as error:
         raise Failure(f"cannot tell whether {data.path} is up: {error}") from None
 
