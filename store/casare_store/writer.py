@@ -291,13 +291,19 @@ def _apply(batch: Batch, operation: Operation, context: Context) -> Object | Non
     if old is not None and new is not None and objects.is_gone(new):
         new = None
     state = batch.stage(operation.kind, old, new)
-    if operation.max_bytes is not None and columns.size(batch.changes[-1].row) > operation.max_bytes:
-        raise ApiError.too_large(operation.max_bytes)
+    _check_size(operation, old, columns.size(batch.changes[-1].row))
     if state is None:
         known.pop(key, None)
         return batch.changes[-1].state
     known[key] = state
     return state
+
+
+def _check_size(operation: Operation, old: Object | None, size: int) -> None:
+    """Nobody makes an object too large; one that the system let grow may still be changed. Raises ApiError 413."""
+    limit = operation.max_bytes
+    if limit is not None and size > limit and (old is None or size > len(columns.dump(old))):
+        raise ApiError.too_large(limit)
 
 
 def _unnumbered(obj: Object) -> Object:
