@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -222,7 +222,8 @@ def _cause(kind: Kind, obj: Object, error: Any) -> Cause:
         allowed = ", ".join(_fields_at(kind.model, error["loc"][:-1]))
         return Cause(field, "FieldValueForbidden", f"unknown field; allowed here: {allowed}" if allowed else "unknown")
     if found == "missing":
-        return Cause(field, "FieldValueRequired", "Required value")
+        wanted = _wanted_at(kind.model, error["loc"])
+        return Cause(field, "FieldValueRequired", f"Required value: {wanted}" if wanted else "Required value")
     if found in ("literal_error", "enum"):
         allowed = context.get("expected", "").replace(" or ", ", ").replace("'", '"')
         return Cause(field, "FieldValueNotSupported", f"Unsupported value: {_show(value)}: supported values: {allowed}")
@@ -243,6 +244,7 @@ def _from_rule(field: str, value: Any, said: str) -> Cause:
     return Cause(field, "FieldValueInvalid", f"Invalid value: {_show(value)}: {said}")
 
 
+_PLAIN: dict[Any, str] = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
 _RANGE = {"greater_than_equal": "ge", "less_than_equal": "le"}
 _TYPES = {
     "string_type": "must be a string",
@@ -278,12 +280,27 @@ def _status_model(kind: Kind) -> type[BaseModel]:
 def _fields_at(model: Any, loc: Sequence[str | int]) -> list[str]:
     """The field names a model has at a path, for "allowed here"."""
     for part in loc:
-        if isinstance(part, int):
-            continue
-        fields = getattr(model, "model_fields", {})
-        named = next((field for name, field in fields.items() if (field.alias or name) == part), None)
-        model = _model_in(named.annotation) if named is not None else None
+        if not isinstance(part, int):
+            model = _model_in(_annotation(model, part))
     return [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
+
+
+def _annotation(model: Any, name: str) -> Any:
+    """The type of a model's field, None where it has no such field."""
+    fields = getattr(model, "model_fields", {})
+    return next((field.annotation for own, field in fields.items() if (field.alias or own) == name), None)
+
+
+def _wanted_at(model: Any, loc: Sequence[str | int]) -> str:
+    """What a field that is missing has to be, in words; "" where they would say nothing."""
+    *above, last = [part for part in loc if not isinstance(part, int)]
+    for part in above:
+        model = _model_in(_annotation(model, part))
+    wanted = _annotation(model, last)
+    if get_origin(wanted) is Literal:
+        return "one of " + ", ".join(f'"{choice}"' for choice in get_args(wanted))
+    below = _fields_at(_model_in(wanted), ())
+    return f"an object with {', '.join(below)}" if below else _PLAIN.get(wanted, "")
 
 
 def _model_in(annotation: Any) -> Any:
