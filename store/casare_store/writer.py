@@ -31,7 +31,7 @@ from casare_store.pipeline import Connection
 MAX_BATCH = 500
 SEND_EVERY = 64  # operations decided before what they change is sent, so that Postgres and this process work at once
 STOP_WITHIN = 5.0  # seconds for the batch under way
-MAX_TRIES = 8  # of an operation
+MAX_TRIES = 100  # of an operation; a database that keeps ending connections needs many
 MAX_WAITING = 20_000  # operations; beyond it clients are told to come back
 # Passing troubles of a batch that was rolled back: it is tried again as it is.
 _AGAIN = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled, psycopg.errors.TransactionRollback)
