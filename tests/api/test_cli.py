@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from casare_api.kinds import Object
 from casare_api.machinery.errors import ApiError
+from casare_api.machinery.names import robot_name
 from casare_cli.main import main
 from casare_client import Client
 from tests.conftest import Server
@@ -358,6 +360,12 @@ def test_objects_are_deleted_by_name_by_label_and_by_manifest(casare: Casare, tm
     casare("apply", "-f", str(file))
     assert casare("delete", "-f", str(file)).lines == [f"robot/d{number} deleted" for number in (3, 2, 1, 0)]
     assert casare("delete", "robots").code == 2
+
+
+def test_a_robots_key_is_made_for_its_id_whatever_that_is(casare: Casare, client: Client) -> None:
+    name = f"k-{secrets.token_hex(3)}"
+    assert casare("keys", "create", name, "--role", "robot", "--robot", "PC 07 Büro").code == 0
+    assert client.get("ApiKey", name)["spec"]["robotName"] == robot_name("PC 07 Büro")
 
 
 def test_a_key_is_shown_once_and_works_until_it_is_revoked(
