@@ -36,7 +36,7 @@ def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The ApiKey's name.")],
     role: Annotated[Role, typer.Option(help="What it may do.")],
-    robot: Annotated[str | None, typer.Option(metavar="ROBOT", help="Whose key it is, for the role robot: its id.")] = None,
+    robot: Annotated[str | None, typer.Option(metavar="ID", help="The id of its robot, for the role robot.")] = None,
     description: Annotated[str | None, typer.Option(metavar="TEXT", help="What it is for.")] = None,
     expires: Annotated[str | None, typer.Option(metavar="TIME", help="Until when it is valid (RFC 3339).")] = None,
     namespace: options.Namespace = None,
@@ -47,7 +47,8 @@ def create(
 
     if (role is Role.ROBOT) != (robot is not None):
         raise Misuse("--robot ROBOT belongs to --role robot, and the other way round")
-    spec: dict[str, Any] = {"role": role.value, "robotName": robot and robot_name(robot), "description": description, "expiresAt": expires}
+    named = robot and robot_name(robot)
+    spec: dict[str, Any] = {"role": role.value, "robotName": named, "description": description, "expiresAt": expires}
     with session.of(context).client(namespace) as client:
         client.create(
             {
@@ -68,7 +69,6 @@ def hash_key(
     ] = False,
 ) -> int:
     """Make a key offline, and the hash that an ApiKey manifest holds instead of it (spec.hash)."""
-    from casare_api.machinery.names import robot_name
     from casare_cli.failures import Misuse
 
     key = sys.stdin.readline().strip() if stdin else PREFIX + secrets.token_urlsafe(32)
