@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-HEAD = "0001"
+HEAD = "0002"
 _LOCK = 0x0CA5A5E1
 
 
@@ -30,16 +30,16 @@ def is_current(url: str) -> bool:
     return current(url) == HEAD
 
 
-def migrate(url: str) -> str:
-    """Brings the schema to HEAD; returns what was done in words. Raises psycopg.OperationalError."""
+def migrate(url: str, to: str = HEAD) -> str:
+    """Brings the schema to a revision; returns what was done in words. Raises psycopg.Error."""
     before = current(url)
-    if before == HEAD:
-        return f"the schema is at {HEAD} already"
-    _upgrade(url)
-    return f"the schema went from {before or 'nothing'} to {HEAD}"
+    if before == to:
+        return f"the schema is at {to} already"
+    _upgrade(url, to)
+    return f"the schema went from {before or 'nothing'} to {to}"
 
 
-def _upgrade(url: str) -> None:
+def _upgrade(url: str, to: str) -> None:
     import sqlalchemy as sa
     from alembic import command
     from alembic.config import Config
@@ -54,7 +54,9 @@ def _upgrade(url: str) -> None:
         connection.commit()
         try:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, to)
+        except sa.exc.DBAPIError as error:
+            raise error.orig or error from None
         finally:
             connection.rollback()
             connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
-from casare_api.kinds import KINDS
+from casare_api.kinds import KINDS, Object
 from casare_api.kinds.job import TRANSITIONS as JOB_TRANSITIONS
 from casare_api.kinds.robot import TRANSITIONS as ROBOT_TRANSITIONS
+from casare_api.machinery.errors import ApiError
 from casare_migrations import runner
-from casare_store import columns, schema
+from casare_store import admission, columns, schema
 from casare_store.embedded import Server
 from casare_store.store import Store
+from casare_store.writer import Context, Operation
 
-from ..conftest import database_url
+from ..conftest import database_url, drop_database
+from .conftest import ROBOT, robot
 
 
 def test_the_servers_need_what_the_migrations_make(database: str) -> None:
@@ -59,6 +64,64 @@ def test_a_server_started_before_its_database_waits_for_it() -> None:
                 again.stop()
     finally:
         shutil.rmtree(place)
+
+
+# What the release before wrote, column by column.
+_OLD_KEY = """
+    INSERT INTO apikeys (uid, namespace, name, rv, head, tail, robot_name, role, due)
+    VALUES (%s, 'default', %s, %s, %s, '', null, 'viewer', null)"""
+
+
+def _old_key(connection: psycopg.Connection[Any], name: str, rv: int, secret: str) -> None:
+    uid, made = "1c6b2e9e-0000-4000-8000-00000000000" + str(rv), "2026-11-01T00:00:00Z"
+    meta = {"name": name, "namespace": "default", "uid": uid, "creationTimestamp": made, "resourceVersion": str(rv)}
+    head = {"apiVersion": "fleet.casare.net/v1", "kind": "ApiKey", "metadata": meta}
+    head |= {"spec": {"role": "viewer", "hash": secret}, "status": {"phase": "Active"}}
+    connection.execute(_OLD_KEY, (uid, name, rv, json.dumps(head)))
+
+
+def _robot(namespace: str) -> Object:
+    made = robot("pc-01", robotId="4711")
+    return {**made, "metadata": {**made["metadata"], "namespace": namespace}}
+
+
+def _relabelled(name: str) -> Operation:
+    def change(current: Object, context: Context) -> Object:
+        return {**current, "metadata": {**current["metadata"], "labels": {"seen": "yes"}}}
+
+    return admission.update(KINDS["ApiKey"], "default", name, change)
+
+
+def test_data_of_the_first_schema_is_kept_and_can_be_written_under_the_second(postgres: Server) -> None:
+    name = "first_schema"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    url = database_url(postgres.url, name)
+    runner.migrate(url, "0001")
+    with psycopg.connect(url) as connection:
+        _old_key(connection, "mine", 1, "a" * 64)
+        _old_key(connection, "copy", 2, "a" * 64)
+        connection.execute("UPDATE heads SET rv = 2")
+    assert runner.migrate(url) == f"the schema went from 0001 to {runner.HEAD}"
+    with psycopg.connect(url) as connection:  # the release before, still up
+        _old_key(connection, "late", 3, "b" * 64)
+        connection.execute("UPDATE heads SET rv = 3")
+
+    async def body() -> None:
+        store = await Store.open(url)
+        try:
+            for namespace in ("default", "second"):
+                await store.writer.write(admission.create(KINDS["Namespace"], {"metadata": {"name": namespace}}))
+                await store.writer.write(admission.create(ROBOT, _robot(namespace)))
+            for key in ("mine", "late"):
+                await store.writer.write(_relabelled(key))
+            with pytest.raises(ApiError, match="another key has this spec.hash"):
+                await store.writer.write(_relabelled("copy"))
+        finally:
+            await store.close()
+
+    asyncio.run(body())
+    drop_database(postgres, url)
 
 
 def test_migrating_twice_changes_nothing(database: str) -> None:

@@ -24,7 +24,7 @@ _COMMON = """
 
 _KINDS = {
     "namespaces": "phase text,",
-    "apikeys": "robot_name text, role text, due timestamptz, hash text,",
+    "apikeys": "robot_name text, role text, due timestamptz,",
     "robots": """
         phase text NOT NULL CHECK (phase IN ('Pending', 'Idle', 'Busy', 'Offline')),
         used int NOT NULL,
@@ -52,14 +52,8 @@ _KINDS = {
         reason text, type text,""",
 }
 
-# Room on each page for the next version of a row, where changes seldom touch an indexed column: such an update stays
-# on its page and writes no index.
-_ROOM = {"robots": 70, "workflows": 70, "schedules": 70, "apikeys": 70}
-
 _INDEXES = """
--- The id first: with the namespace first the planner could take it for look-ups by namespace and name.
-CREATE UNIQUE INDEX robots_robot_id ON robots (robot_id, namespace);
-CREATE UNIQUE INDEX apikeys_hash ON apikeys (hash);
+CREATE UNIQUE INDEX robots_robot_id ON robots (robot_id);
 CREATE INDEX jobs_queue ON jobs (namespace, class, rank) WHERE ready;
 CREATE INDEX jobs_live ON jobs (robot_uid) WHERE phase IN ('Assigned', 'Running');
 CREATE INDEX jobs_due ON jobs (due) WHERE due IS NOT NULL;
@@ -67,7 +61,7 @@ CREATE INDEX schedules_due ON schedules (due) WHERE due IS NOT NULL;
 CREATE INDEX apikeys_due ON apikeys (due) WHERE due IS NOT NULL;
 CREATE INDEX events_due ON events (due);
 CREATE INDEX events_involved ON events (involved_uid);
-CREATE INDEX fires_schedule ON fires (schedule, namespace);
+CREATE INDEX fires_schedule ON fires (namespace, schedule);
 """
 
 _BESIDE = """
@@ -161,10 +155,7 @@ CREATE TABLE declared (
 
 def upgrade() -> None:
     for table, columns in _KINDS.items():
-        op.execute(
-            f"CREATE TABLE {table} ({_COMMON} {columns} UNIQUE (namespace, name)) "
-            f"WITH (fillfactor = {_ROOM.get(table, 100)})"
-        )
+        op.execute(f"CREATE TABLE {table} ({_COMMON} {columns} UNIQUE (namespace, name))")
         op.execute(f"CREATE INDEX {table}_owners ON {table} USING gin (owners) WHERE owners IS NOT NULL")
     op.execute(_INDEXES)
     op.execute(_BESIDE)
