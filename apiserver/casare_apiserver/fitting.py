@@ -16,7 +16,7 @@ from casare_api.kinds import Object, dig
 from casare_api.kinds.workflow import WORKFLOW
 from casare_api.machinery.errors import ApiError
 from casare_apiserver.watch import Hub
-from casare_store import admission, reads
+from casare_store import reads, settling
 from casare_store.changes import Change
 from casare_store.store import Store
 
@@ -69,5 +69,5 @@ class Fitting:
 
 async def _fit(job: Object, workflow: Object | None, has_schema: bool) -> str | None:
     if not has_schema:
-        return admission.check_parameters(job, workflow)
-    return await asyncio.to_thread(admission.check_parameters, job, workflow)
+        return settling.check_parameters(job, workflow)
+    return await asyncio.to_thread(settling.check_parameters, job, workflow)

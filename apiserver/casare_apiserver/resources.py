@@ -27,7 +27,7 @@ from casare_apiserver.fitting import Fitting
 from casare_apiserver.streaming import Stream
 from casare_apiserver.watch import Hub, Watcher
 from casare_apiserver.wire import Request
-from casare_store import admission, beside, reads
+from casare_store import admission, beside, reads, settling
 from casare_store.store import Store
 from casare_store.writer import MAX_BATCH, Context, Operation
 
@@ -167,7 +167,7 @@ class Resources:
     async def _check_declared(self, obj: Object) -> None:
         """A declared job must not have run already. Raises ApiError 409."""
         meta = obj["metadata"]
-        named, content = (meta["namespace"], meta.get("name") or ""), dig(meta, "annotations", admission.DECLARED)
+        named, content = (meta["namespace"], meta.get("name") or ""), dig(meta, "annotations", settling.DECLARED)
         if not content or not await beside.was_declared(self.store.pool, *named, content):
             return
         if await reads.get(self.store.pool, JOB, *named) is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from casare_api.kinds import Object, dig
 from casare_cli.apply import apply_paths
 from casare_client import Client
-from tests.conftest import Server, until
+from casare_store import embedded
+from tests.conftest import Server, running, until
 
 MANIFESTS = str(Path(__file__).parents[2] / "manifests")
 
@@ -22,9 +24,18 @@ def applied(client: Client) -> list[str]:
     return out.getvalue().splitlines()
 
 
+def start_agent(server: Server, directory: Path, *programs: str) -> None:
+    """An agent that finds these programs on its path, and Python."""
+    for program in programs:
+        (directory / program).write_text("#!/bin/sh\n")
+        (directory / program).chmod(0o755)
+    server.start_agent("examples-1", PATH=f"{directory}:{Path(sys.executable).parent}")
+
+
 @pytest.fixture
-def robot(server: Server) -> str:
-    server.start_agent("examples-1")
+def robot(server: Server, tmp_path: Path) -> str:
+    if "examples-1" not in server.processes:
+        start_agent(server, tmp_path, "chromium")
     return "examples-1"
 
 
@@ -50,13 +61,7 @@ def test_the_examples_apply_twice_and_run(client: Client, robot: str) -> None:
     assert dig(invoices, "status", "outputs", "amountOpen") == "28536.62"
     assert "Invoices of 2026-10: 266 of 318 are settled" in "".join(client.read_log("default", "invoices-2026-10"))
 
-    capable = "browser" in (dig(client.get("Robot", robot), "spec", "capabilities") or [])
-    if capable:
-        assert dig(ended(client, "prices-2026-11-20"), "status", "outputs", "offers") == 12
-    else:
-        reason = until(lambda: dig(client.get("Job", "prices-2026-11-20"), "status", "reasons"), "why it waits")
-        assert "browser" in str(reason)
-
+    assert dig(ended(client, "prices-2026-11-20"), "status", "outputs", "offers") == 12
     assert dig(client.get("Robot", "pc-berlin-1"), "status", "phase") in (None, "Pending")
     assert until(lambda: dig(client.get("Schedule", "nightly-cleanup"), "status", "nextFireTime"), "its next time")
 
@@ -67,3 +72,23 @@ def test_the_nightly_cleanup_runs_as_its_schedule_would_run_it(client: Client, r
     client.create({"apiVersion": "fleet.casare.net/v1", "kind": "Job", "metadata": {"name": "tonight"}, **template})
     assert dig(ended(client, "tonight"), "status", "phase") == "Succeeded"
     assert "removed 3 files" in "".join(client.read_log("default", "tonight"))
+
+
+def test_the_price_watch_waits_with_a_plain_reason_where_no_robot_has_a_browser(
+    postgres: embedded.Server, tmp_path: Path
+) -> None:
+    with running(postgres, tmp_path) as server, server.client() as client:
+        programs = tmp_path / "programs"
+        programs.mkdir()
+        start_agent(server, programs)
+        applied(client)
+        assert dig(ended(client, "invoices-2026-10"), "status", "phase") == "Succeeded"  # the robot itself is well
+
+        reasons = until(lambda: dig(client.get("Job", "prices-2026-11-20"), "status", "reasons"), "why it waits")
+        assert reasons and "browser" in str(reasons)
+        assert dig(client.get("Job", "prices-2026-11-20"), "status", "phase") == "Queued"
+
+        server.processes["examples-1"].terminate()
+        server.processes["examples-1"].wait(timeout=30)
+        start_agent(server, programs, "chromium")
+        assert dig(ended(client, "prices-2026-11-20"), "status", "outputs", "offers") == 12

@@ -10,7 +10,7 @@ import pytest
 
 from casare_api.kinds import KINDS, Object
 from casare_api.machinery.errors import ApiError
-from casare_store import admission, logs, reads
+from casare_store import admission, logs, reads, settling
 from casare_store.store import Store
 from casare_store.writer import Operation
 
@@ -72,7 +72,7 @@ def test_what_was_refused_leaves_nothing_beside_the_rows(with_store: WithStore) 
     async def body(store: Store) -> None:
         job: Object = {
             "apiVersion": "fleet.casare.net/v1", "kind": "Job", "spec": {"workflow": {"runner": "x"}, "priority": 10},
-            "metadata": {"namespace": "default", "name": "j", "annotations": {admission.DECLARED: "content"},
+            "metadata": {"namespace": "default", "name": "j", "annotations": {settling.DECLARED: "content"},
                          "ownerReferences": [{"uid": 5}]},
         }  # fmt: skip
         with pytest.raises(ApiError) as refused:

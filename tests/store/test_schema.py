@@ -115,7 +115,7 @@ def test_data_of_the_first_schema_is_kept_and_can_be_written_under_the_second(po
                 await store.writer.write(admission.create(ROBOT, _robot(namespace)))
             for key in ("mine", "late"):
                 await store.writer.write(_relabelled(key))
-            with pytest.raises(ApiError, match="another key has this spec.hash"):
+            with pytest.raises(ApiError, match=r"another key has this spec\.hash"):
                 await store.writer.write(_relabelled("copy"))
         finally:
             await store.close()

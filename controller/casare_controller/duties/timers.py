@@ -6,10 +6,12 @@ live is over) is deleted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from casare_api.decisions import lifecycle
-from casare_api.kinds import Kind
+from casare_api.kinds import Kind, Object
 from casare_api.kinds.apikey import APIKEY
 from casare_api.kinds.core import EVENT
 from casare_api.kinds.job import JOB
@@ -37,7 +39,8 @@ class Timers:
             moved += count
             if count < PER_RUN:
                 break
-        return {"jobs": moved, "events": await self._forget(EVENT), "keys": await self._expire_keys()}
+        events, keys = await self._each_due(EVENT, _forgotten), await self._each_due(APIKEY, _expired)
+        return {"jobs": moved, "events": events, "keys": keys}
 
     async def _jobs(self) -> int:
         told, moved = [], 0
@@ -67,31 +70,26 @@ class Timers:
             self.events.tell(job, reason, message, "Warning")
         return moved
 
-    async def _forget(self, kind: Kind) -> int:
-        """Deletes objects whose time is over."""
+    async def _each_due(self, kind: Kind, over: Callable[[Object, datetime], Object | None]) -> int:
+        """Gives every object whose time is over to `over`: the object as it is now, None where it goes."""
         async with self.store.pool.connection() as connection:
             cursor = await connection.execute(f"SELECT 1 FROM {kind.plural} WHERE due <= clock_timestamp() LIMIT 1")
-            due = await cursor.fetchone()
-        if due is None:
-            return 0
+            if await cursor.fetchone() is None:
+                return 0
         async with self.store.batch() as batch:
             found = await batch.objects(kind, "t.due <= clock_timestamp() LIMIT %s", (PER_RUN,))
             for obj in found:
-                new = admission.going(kind, obj, batch.now)
+                new = over(obj, batch.now)
                 if new is not obj:
-                    batch.stage(kind, obj, new and objects.changed(kind, obj, new))
+                    batch.stage(kind, obj, new)
             await batch.commit()
         return len(found)
 
-    async def _expire_keys(self) -> int:
-        async with self.store.pool.connection() as connection:
-            cursor = await connection.execute("SELECT 1 FROM apikeys WHERE due <= clock_timestamp() LIMIT 1")
-            due = await cursor.fetchone()
-        if due is None:
-            return 0
-        async with self.store.batch() as batch:
-            found = await batch.objects(APIKEY, "t.due <= clock_timestamp() LIMIT %s", (PER_RUN,))
-            for key in found:
-                batch.stage(APIKEY, key, {**key, "status": {**(key.get("status") or {}), "phase": "Expired"}})
-            await batch.commit()
-        return len(found)
+
+def _forgotten(event: Object, now: datetime) -> Object | None:
+    gone = admission.going(EVENT, event, now)
+    return gone if gone is None or gone is event else objects.changed(EVENT, event, gone)
+
+
+def _expired(key: Object, now: datetime) -> Object:
+    return {**key, "status": {**(key.get("status") or {}), "phase": "Expired"}}

@@ -1,4 +1,4 @@
-"""One key a secret, robot ids that are unique within their namespace, and room on the pages of kinds that change in place.
+"""One key a secret, robot ids that are unique in their namespace, and room on the pages of kinds that change in place.
 
 Runs with the previous release up: it goes on writing keys without the new column, which then holds their old secret
 or none until this release writes them.

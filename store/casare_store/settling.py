@@ -1,0 +1,218 @@
+"""What does the server fill in for an object of this kind, and what does the kind forbid?
+
+Runs inside the writer, under the history lock: what a rule reads there is true when the change commits. A rule takes
+the old object (None for a new one), the new one and the context, and gives the object that is stored; it raises
+ApiError where it does not allow it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import orjson
+
+from casare_api.decisions import lifecycle, schedule
+from casare_api.kinds import KINDS, Kind, Object, dig
+from casare_api.kinds.job import MUTABLE
+from casare_api.machinery import times
+from casare_api.machinery.errors import ApiError, Cause
+from casare_api.machinery.patches import json_equal
+from casare_store import columns, parameters
+from casare_store.writer import Context
+
+INLINE = "inline"  # in place of a revision: the job brings its workflow along
+DECLARED = "fleet.casare.net/declared"  # annotation: the hash of a declared job's content
+_POLICY = (
+    "priority",
+    "requirements",
+    "concurrency",
+    "timeout",
+    "gracePeriod",
+    "retry",
+    "lostAfter",
+    "ttlAfterFinished",
+)
+_NARROWED = ("capabilities", "tags", "robotSelector", "tolerations", "prefer")
+
+
+def settle(kind: Kind, old: Object | None, new: Object, context: Context) -> Object:
+    """The object with what the server fills in for its kind; raises ApiError where a rule of the kind forbids it."""
+    rule = _SETTLE.get(kind.kind)
+    return rule(old, new, context) if rule else new
+
+
+def _job(old: Object | None, new: Object, context: Context) -> Object:
+    if old is not None:
+        return _changed_job(old, new, context)
+    spec = _resolved(new, context)
+    job = lifecycle.queue({**new, "spec": spec}, context.now)
+    wanted = columns.requirements(job)
+    context.also(
+        "INSERT INTO classes (class, requirements) VALUES ($1::bigint, $2) ON CONFLICT DO NOTHING",
+        (str(wanted.digest()), wanted.canonical()),
+    )
+    declared = dig(new, "metadata", "annotations", DECLARED)
+    if declared:
+        context.also(
+            "INSERT INTO declared (namespace, name, hash) VALUES ($1, $2, $3) "
+            "ON CONFLICT (namespace, name) DO UPDATE SET hash = excluded.hash, at = clock_timestamp()",
+            (new["metadata"]["namespace"], new["metadata"]["name"], declared),
+        )
+    return job
+
+
+def _changed_job(old: Object, new: Object, context: Context) -> Object:
+    """A submitted job may change in three fields; taking `cancel` back is too late."""
+    before, after = old["spec"], new["spec"]
+    fixed = sorted(
+        key for key in before.keys() | after.keys() if key not in MUTABLE and before.get(key) != after.get(key)
+    )
+    if fixed:
+        allowed = ", ".join(sorted(MUTABLE))
+        causes = [
+            Cause(f"spec.{key}", "FieldValueForbidden", f"Forbidden: a submitted job can change only in {allowed}")
+            for key in fixed
+        ]
+        raise ApiError.invalid(KINDS["Job"], new["metadata"]["name"], causes)
+    if before.get("cancel") and not after.get("cancel"):
+        raise invalid("Job", new, "spec.cancel", "Forbidden: a job that was asked to cancel can't be taken back")
+    return lifecycle.cancel(new, context.now) if after.get("cancel") else new
+
+
+def _resolved(job: Object, context: Context) -> Object:
+    """The job's spec with what its workflow says: revision, requirements, policies."""
+    spec, namespace = job["spec"], job["metadata"]["namespace"]
+    ref = spec.get("workflowRef")
+    if ref is None:
+        content, revision = spec["workflow"], INLINE
+        if context.checked != INLINE:
+            _check_schema("Job", job, "spec.workflow.parameters", content.get("parameters"))
+    else:
+        workflow = context.reads.get(("Workflow", namespace, ref["name"]))
+        if workflow is None:
+            raise invalid(
+                "Job",
+                job,
+                "spec.workflowRef.name",
+                f'Not found: there is no workflow "{ref["name"]}" in namespace {namespace}',
+            )
+        content, revision = workflow["spec"], dig(workflow, "status", "revision")
+        if ref.get("revision") not in (None, revision):
+            why = f"Forbidden: the workflow's revision is {revision} now, and jobs run that one: leave this out"
+            raise invalid("Job", job, "spec.workflowRef.revision", why)
+        spec = {**spec, "workflowRef": {"name": ref["name"], "revision": revision}}
+    fitting = _fitting(job, content.get("parameters"), context.checked == revision)
+    if fitting is not None:
+        spec = {**spec, "parameters": fitting}
+    requirements = _narrowed(content.get("requirements") or {}, spec.get("requirements") or {})
+    spec = {**spec, **{key: content[key] for key in _POLICY if key in content and key not in spec}}
+    return {**spec, "requirements": requirements} if requirements else spec
+
+
+def check_parameters(job: Object, workflow: Object | None) -> str | None:
+    """Looks, before anybody has to wait for it, whether a job's parameters fit; what to tell `create` then.
+
+    `workflow` is the one that the job names, None for a job that has its own. Raises ApiError 422.
+    """
+    if workflow is not None:
+        _fitting(job, workflow["spec"].get("parameters"))
+        return str(dig(workflow, "status", "revision"))
+    schema = dig(job, "spec", "workflow", "parameters")
+    _check_schema("Job", job, "spec.workflow.parameters", schema)
+    _fitting(job, schema)
+    return INLINE
+
+
+def _fitting(job: Object, schema: Object | None, is_checked: bool = False) -> Object | None:
+    """The job's parameters with the schema's defaults. Raises ApiError 422 with the path of the first problems."""
+    given: Object | None = job["spec"].get("parameters")
+    if not schema:
+        return given
+    filled = parameters.with_defaults(schema, given or {})
+    if is_checked:
+        return filled or given
+    try:
+        causes = parameters.causes(schema, filled)
+    except parameters.Unusable as why:
+        text = f"Invalid value: the workflow's JSON Schema can't be used: {why}"
+        raise invalid("Job", job, "spec.parameters", text) from None
+    if causes:
+        raise ApiError.invalid(KINDS["Job"], job["metadata"].get("name") or "", causes)
+    return filled or given
+
+
+def _narrowed(workflow: Object, job: Object) -> Object:
+    """Requirements of both: lists add up, single words of the job win."""
+    merged = {**workflow, **job}
+    for key in _NARROWED:
+        both = [
+            *(workflow.get(key) or []),
+            *(item for item in job.get(key) or [] if item not in (workflow.get(key) or [])),
+        ]
+        if both:
+            merged[key] = both
+    return merged
+
+
+def _workflow(old: Object | None, new: Object, context: Context) -> Object:
+    """A workflow's content becomes an immutable revision, named by its hash."""
+    if old is not None and json_equal(old["spec"], new["spec"]):
+        return new
+    _check_schema("Workflow", new, "spec.parameters", new["spec"].get("parameters"))
+    content = orjson.dumps(new["spec"], option=orjson.OPT_SORT_KEYS)
+    revision = hashlib.sha256(content).hexdigest()[:16]
+    context.also(
+        "INSERT INTO revisions (namespace, hash, content) VALUES ($1, $2, $3) "
+        "ON CONFLICT (namespace, hash) DO UPDATE SET made = clock_timestamp()",
+        (new["metadata"]["namespace"], revision, columns.dump(new["spec"]).decode()),
+    )
+    return {**new, "status": {**(new.get("status") or {}), "revision": revision}}
+
+
+def _check_schema(kind: str, obj: Object, field: str, schema: Object | None) -> None:
+    found = parameters.problem_of(schema) if schema else None
+    if found:
+        path, why = found
+        raise invalid(kind, obj, f"{field}.{path}" if path else field, f"Invalid value: {why}")
+
+
+def _schedule(old: Object | None, new: Object, context: Context) -> Object:
+    """A new or changed rule says anew when it fires next."""
+    if old is not None and old["spec"] == new["spec"]:
+        return new
+    meta = new["metadata"]
+    made = meta.get("creationTimestamp")
+    anchor = times.from_text(made) if made else context.now.replace(microsecond=0)
+    plan = schedule.plan_fires(new["spec"], None, context.now, anchor=anchor, uid=meta.get("uid", ""))
+    status = {key: value for key, value in (new.get("status") or {}).items() if key not in ("nextFireTime", "wakeTime")}
+    if plan.next is not None and not new["spec"].get("suspend"):
+        status |= {"nextFireTime": times.to_text(plan.next), "wakeTime": times.to_text(plan.wake or plan.next)}
+    return {**new, "status": status}
+
+
+def _apikey(old: Object | None, new: Object, context: Context) -> Object:
+    spec = new["spec"]
+    expires = spec.get("expiresAt")
+    expired = bool(expires) and times.from_text(expires) <= context.now
+    phase = "Revoked" if spec.get("revoked") else "Expired" if expired else "Active"
+    return {**new, "status": {**(new.get("status") or {}), "phase": phase}}
+
+
+def _namespace(old: Object | None, new: Object, context: Context) -> Object:
+    return {**new, "status": {"phase": "Active"}} if old is None else new
+
+
+def invalid(kind: str, obj: Object, field: str, message: str) -> ApiError:
+    """422 for one field."""
+    reason = "FieldValueForbidden" if message.startswith("Forbidden") else "FieldValueInvalid"
+    return ApiError.invalid(KINDS[kind], obj["metadata"].get("name") or "", [Cause(field, reason, message)])
+
+
+_SETTLE: dict[str, Callable[[Object | None, Object, Context], Object]] = {
+    "Job": _job,
+    "Workflow": _workflow,
+    "Schedule": _schedule,
+    "ApiKey": _apikey,
+    "Namespace": _namespace,
+}
