@@ -27,6 +27,7 @@ from casare_store import embedded, logs
 
 logs.configure("tests")  # tracebacks without local variables, as in the servers
 TEMPLATE = "casare_template"
+SECRET_KEY = "what the secrets of the tests are sealed with"
 Found = TypeVar("Found")
 
 
@@ -114,7 +115,7 @@ class Server:
         return {
             **os.environ, "DATABASE_URL": self.database, "ORCHESTRATOR_ADMIN_API_KEY": self.admin_key,
             "CASARE_PORT": str(self.port), "CASARE_TLS_PORT": str(self.tls_port),
-            "CASARE_PKI_DIR": str(self.directory / "pki"),
+            "CASARE_PKI_DIR": str(self.directory / "pki"), "CASARE_SECRET_KEY": SECRET_KEY,
         }  # fmt: skip
 
     def run(self, name: str, *argv: str, **env: str) -> subprocess.Popen[bytes]:

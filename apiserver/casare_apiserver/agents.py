@@ -25,7 +25,7 @@ from casare_api.machinery.admission import check_storable
 from casare_api.machinery.errors import ApiError
 from casare_apiserver import options, wire
 from casare_apiserver.bodies import parse_json
-from casare_apiserver.resources import Target
+from casare_apiserver.targets import Target
 from casare_apiserver.watch import Hub
 from casare_apiserver.wire import ClientStalled, Request
 from casare_store import admission, beside, reads

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import orjson
@@ -18,16 +20,19 @@ from casare_api.machinery.errors import ApiError
 from casare_apiserver import metrics
 from casare_apiserver.agents import Agents
 from casare_apiserver.auth import Keys, digest
+from casare_apiserver.describing import Describing
 from casare_apiserver.documents import describe
 from casare_apiserver.files import Files
 from casare_apiserver.fitting import Fitting
-from casare_apiserver.resources import Resources
+from casare_apiserver.reading import Reading
 from casare_apiserver.routes import Router
 from casare_apiserver.settings import Settings
 from casare_apiserver.watch import Hub
-from casare_store import admission, connection, memory
+from casare_apiserver.writing import Writing
+from casare_store import admission, connection, memory, sealing
 from casare_store.events import Recorder
 from casare_store.heartbeats import Heartbeats
+from casare_store.sealing import Sealer
 from casare_store.store import Store
 
 
@@ -53,10 +58,13 @@ def release() -> str:
 async def serving(settings: Settings) -> AsyncIterator[Server]:
     """A server that is ready to answer; ends watches, writes and heartbeats in order when left.
 
-    Raises psycopg.OperationalError when the database can't be reached, ValueError when there is no admin key.
+    Raises psycopg.OperationalError when the database can't be reached, ValueError when there is no admin key or the
+    secret key is too short.
     """
     admin_hash = digest(settings.admin())
-    store = await Store.open_when_ready(settings.database_url)
+    secret_key = settings.sealing_key()
+    sealer = Sealer.from_text(secret_key) if secret_key is not None else None
+    store = await Store.open_when_ready(settings.database_url, sealer=sealer)
     hub = Hub(settings.database_url, settings.bookmark_seconds)
     files = connection.pool_for_files(settings.database_url)
     beats = connection.pool_for_heartbeats(settings.database_url)
@@ -67,8 +75,12 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     ready = False
     app = build(lambda: ready and heartbeats.is_fresh() and hub.is_fresh())
     fitting = Fitting(store, hub)
-    resources = Resources(store, hub, fitting)
-    router = Router(app, resources, agents, Files(store, files), keys, lambda: ready, settings.stall_seconds)
+    opened = partial(sealing.opened, sealer)
+    reading, writing = Reading(store, hub, opened), Writing(store, fitting, opened)
+    router = Router(
+        app, Describing(release()), reading, writing, agents, Files(store, files), keys, lambda: ready,
+        settings.stall_seconds,
+    )
     try:
         await _ensure_default_namespace(store)
         await hub.start()
@@ -117,6 +129,15 @@ def _refusal(error: HTTPException) -> Response:
     return Response(orjson.dumps(said.body()) + b"\n", error.status_code, error.headers, "application/json")
 
 
+def _version() -> dict[str, str]:
+    """As clients of Kubernetes expect it: they compare major and minor with what they were made for."""
+    return {
+        "major": "1", "minor": "35", "gitVersion": f"v1.35.0+casare-{release()}", "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": platform.python_implementation().lower(),
+        "platform": f"{platform.system().lower()}/{platform.machine()}", "release": release(),
+    }
+
+
 def build(is_ready: Callable[[], bool]) -> FastAPI:
     """The FastAPI part: probes, metrics, version and the documents of both doors."""
     app = FastAPI(
@@ -142,8 +163,9 @@ def build(is_ready: Callable[[], bool]) -> FastAPI:
         return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/version", tags=["probes"], summary="Which release is this?")
+    @app.get("/version/", include_in_schema=False)
     async def show_version() -> dict[str, str]:
-        return {"major": "1", "minor": "35", "gitVersion": f"v1.35.0+casare-{release()}", "release": release()}
+        return _version()
 
     describe(app)
     return app

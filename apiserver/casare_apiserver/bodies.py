@@ -10,17 +10,24 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import orjson
 import yaml
 
-from casare_api.kinds import Object
-from casare_api.machinery import admission, patches
+from casare_api.kinds import GROUP, Kind, Object
+from casare_api.machinery import admission, patches, protobuf
 from casare_api.machinery.errors import ApiError
-from casare_apiserver.wire import Request
+from casare_api.machinery.strategic import strategic_patch
+from casare_apiserver.wire import Request, too_large
 
 MAX_YAML = 1024 * 1024  # bytes
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
+APPLY, STRATEGIC = "application/apply-patch+yaml", "application/strategic-merge-patch+json"
+_PATCHES = (JSON_PATCH, MERGE_PATCH, APPLY)
+_JSON = ("", "application/json", "text/json")
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml")
 _OPENING = (yaml.BlockMappingStartToken, yaml.BlockSequenceStartToken, yaml.FlowMappingStartToken,
             yaml.FlowSequenceStartToken)
@@ -85,14 +92,31 @@ _JsonLoader.add_constructor(_TAG + "float", _scalar(_FLOAT, _fraction))
 _JsonLoader.add_constructor(_TAG + "bool", _scalar(_BOOL, _truth))
 
 
-async def read_object(request: Request) -> Any:
-    """The body as an object; JSON, or YAML when it says so. Raises ApiError 400, 413, 415."""
+async def read_object(request: Request, kind: Kind | None = None) -> Any:
+    """The body as an object: JSON, YAML or (for the built-in kinds) protobuf, as it says. Raises ApiError 400, 413, 415.
+
+    A body that does not say is JSON: clients' typed calls leave it out.
+    """
     content_type = _media_type(request.header(b"content-type"))
     if content_type in _YAML:
         return await asyncio.to_thread(from_yaml, await request.body(MAX_YAML))
-    if content_type not in ("", "application/json", "text/json"):
+    if content_type == PROTOBUF and (kind is None or kind.group != GROUP):
+        return protobuf.decode(await request.body())
+    if content_type not in _JSON:
         raise ApiError.unsupported_media_type(["application/json", "application/yaml"])
     return parse_json(await request.body())
+
+
+def read_options(request: Request, body: bytes) -> Any:
+    """The options in the body of a DELETE. Raises ApiError 400, 415."""
+    content_type = _media_type(request.header(b"content-type"))
+    if content_type in _YAML:
+        return from_yaml(body[:MAX_YAML])
+    if content_type == PROTOBUF:
+        return protobuf.decode(body)
+    if content_type not in _JSON:
+        raise ApiError.unsupported_media_type(["application/json", "application/yaml", PROTOBUF])
+    return parse_json(body)
 
 
 def parse_json(body: bytes) -> Any:
@@ -113,18 +137,50 @@ def from_yaml(body: bytes) -> Any:
         raise ApiError.bad_request(f"the body is not YAML: {' '.join(str(error).split())[:200]}") from error
 
 
-def patch(content_type: str, body: bytes) -> Callable[[Object], Object]:
-    """The patch in a body as a function on objects. Raises ApiError 400, 415."""
-    kind = _media_type(content_type)
-    if kind not in ("application/merge-patch+json", "application/json-patch+json"):
-        raise ApiError.unsupported_media_type(["application/json-patch+json", "application/merge-patch+json"])
-    said = parse_json(body)
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """What the body of a PATCH says: a change of the object as it is, or (`config`) what somebody applies."""
+
+    change: Callable[[Object], Object]
+    config: Object | None = None
+
+
+async def read_patch(request: Request, kind: Kind) -> Patch:
+    """The patch in a request's body. Raises ApiError 400, 413, 415."""
+    content_type = _media_type(request.header(b"content-type"))
+    known = _PATCHES if kind.group == GROUP else (*_PATCHES, STRATEGIC)
+    if content_type not in known:
+        raise ApiError.unsupported_media_type(known)
+    if content_type == APPLY:
+        return Patch(_unchanged, await _applied(request))
+    said = parse_json(await request.body())
     admission.check_storable(said)
-    if kind == "application/json-patch+json":
-        return lambda current: cast(Object, patches.json_patch(current, said))
+    if content_type == JSON_PATCH:
+        return Patch(lambda current: cast(Object, patches.json_patch(current, said)))
     if not isinstance(said, dict):
-        raise ApiError.bad_request("a merge patch must be a JSON object")
-    return lambda current: cast(Object, patches.merge_patch(current, said))
+        raise ApiError.bad_request("the patch must be a JSON object")
+    if content_type == STRATEGIC:
+        return Patch(lambda current: strategic_patch(current, said))
+    return Patch(lambda current: cast(Object, patches.merge_patch(current, said)))
+
+
+async def _applied(request: Request) -> Object:
+    """What is applied: YAML, of which JSON, which kubectl sends, is a part that is read faster."""
+    body = await request.body()
+    try:
+        said = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        if len(body) > MAX_YAML:
+            raise too_large(MAX_YAML) from None
+        said = await asyncio.to_thread(from_yaml, body)
+    if not isinstance(said, dict):
+        raise ApiError.bad_request("what is applied must be an object")
+    admission.check_storable(said)
+    return said
+
+
+def _unchanged(current: Object) -> Object:
+    return current
 
 
 def _media_type(header: str) -> str:

@@ -1,4 +1,4 @@
-"""What do the documents at /docs say of the resource routes? The same as the kinds: paths and models are theirs."""
+"""What do the documents at /docs and /openapi.json say of the resource routes? What /openapi/v3 says, in one."""
 
 from __future__ import annotations
 
@@ -7,69 +7,27 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from casare_api.kinds import KINDS, Kind
-
-_REF = "#/components/schemas/{model}"
+from casare_api.machinery import openapi
 
 
 def describe(app: FastAPI) -> None:
-    """Adds every kind's routes and models to the application's OpenAPI document, made when it is first asked for."""
+    """Adds every group's document to the application's own, which is made when it is first asked for."""
 
-    def openapi() -> dict[str, Any]:
+    def merged() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            for kind in KINDS.values():
-                schemas.update(_models(kind))
-                document["paths"].update(_paths(kind))
-            document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-            document["security"] = [{"key": []}]
-            app.openapi_schema = document
+            app.openapi_schema = _merged(app)
         return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]
+    app.openapi = merged  # type: ignore[method-assign]
 
 
-def _models(kind: Kind) -> dict[str, Any]:
-    schema = kind.model.model_json_schema(by_alias=True, ref_template=_REF)
-    models: dict[str, Any] = schema.pop("$defs", {})
-    return {**models, kind.kind: schema}
-
-
-def _paths(kind: Kind) -> dict[str, Any]:
-    collection = kind.path("{namespace}" if kind.namespaced else None)
-    one = f"{collection}/{{name}}"
-    reference = {"$ref": _REF.format(model=kind.kind)}
-    body = {"required": True, "content": {"application/json": {"schema": reference}}}
-    patch = {"required": True, "content": {"application/merge-patch+json": {"schema": {"type": "object"}}}}
-
-    def operation(verb: str, summary: str, code: str = "200", **more: Any) -> dict[str, Any]:
-        answer = {"description": "OK", "content": {"application/json": {"schema": reference}}}
-        return {"tags": [kind.plural], "summary": summary, "operationId": f"{verb}{kind.kind}",
-                "responses": {code: answer}, **more}
-
-    path = ([_parameter("namespace")] if kind.namespaced else [])
-    selectors = [_query(name) for name in ("labelSelector", "fieldSelector", "limit", "continue", "watch",
-                                           "resourceVersion", "timeoutSeconds", "allowWatchBookmarks")]
-    return {
-        collection: {
-            "parameters": path,
-            "get": operation("list", f"List or watch {kind.plural}", parameters=selectors),
-            "post": operation("create", f"Create a {kind.singular}", "201", requestBody=body),
-        },
-        one: {
-            "parameters": [*path, _parameter("name")],
-            "get": operation("get", f"Read one {kind.singular}"),
-            "put": operation("replace", f"Replace a {kind.singular}", requestBody=body),
-            "patch": operation("patch", f"Change a {kind.singular}", requestBody=patch),
-            "delete": operation("delete", f"Delete a {kind.singular}"),
-        },
-    }
-
-
-def _parameter(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-
-
-def _query(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+def _merged(app: FastAPI) -> dict[str, Any]:
+    """FastAPI writes OpenAPI 3.1, of which the schemas and paths of the groups' 3.0 are a part."""
+    own = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    schemas = own.setdefault("components", {}).setdefault("schemas", {})
+    for group in openapi.documents(app.version).values():
+        own["paths"].update(group["paths"])
+        schemas.update(group["components"]["schemas"])
+    own["components"]["securitySchemes"] = openapi.SECURITY_SCHEMES
+    own["security"] = openapi.SECURITY
+    return own

@@ -17,7 +17,7 @@ from casare_api.kinds.core import NAMESPACE
 from casare_api.kinds.workflow import WORKFLOW
 from casare_api.machinery.errors import ApiError
 from casare_apiserver.auth import digest
-from casare_apiserver.resources import Target
+from casare_apiserver.targets import Target
 from casare_apiserver.wire import ClientStalled, Request, reply
 from casare_store import admission, beside, reads
 from casare_store.connection import LARGE_FILES

@@ -21,16 +21,19 @@ from casare_api.machinery.selectors import FieldSelector
 from casare_apiserver import metrics, wire
 from casare_apiserver.agents import Agents
 from casare_apiserver.auth import Keys
+from casare_apiserver.describing import Describing
 from casare_apiserver.files import Files
-from casare_apiserver.resources import Resources, Target
+from casare_apiserver.reading import Reading
+from casare_apiserver.targets import Target
 from casare_apiserver.wire import Receive, Request, Scope, Send
+from casare_apiserver.writing import Writing
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Handler = Callable[[Request, Target], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 _SPECIAL = {("robots", "report"), ("jobs", "log"), ("apikeys", "token"), ("workflows", "revisions")}
-_ROOTS = {f"/apis/{GROUP}/v1/": GROUP, "/api/v1/": ""}
+_ROOTS = {f"{kind.root}/": kind.group for kind in KINDS.values()}
 _BY_PLURAL = {(kind.group, kind.plural): kind for kind in KINDS.values()}
 _VERBS: dict[str, Verb] = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch",
                            "DELETE": "delete"}
@@ -71,7 +74,9 @@ class Router:
     """The outermost application: resource paths here, the others to `other` (FastAPI)."""
 
     other: App
-    resources: Resources
+    describing: Describing
+    reading: Reading
+    writing: Writing
     agents: Agents
     files: Files
     keys: Keys
@@ -82,9 +87,9 @@ class Router:
 
     def __post_init__(self) -> None:
         self._verbs = {
-            "get": self.resources.get, "list": self.resources.list, "watch": self.resources.watch,
-            "create": self.resources.create, "update": self.resources.replace, "patch": self.resources.patch,
-            "delete": self.resources.delete, "deletecollection": self.resources.delete_collection,
+            "get": self.reading.get, "list": self.reading.list, "watch": self.reading.watch,
+            "create": self.writing.create, "update": self.writing.replace, "patch": self.writing.patch,
+            "delete": self.writing.delete, "deletecollection": self.writing.delete_collection,
         }
         self._specials = {
             ("robots", "report", "create"): self.agents.report,
@@ -95,8 +100,8 @@ class Router:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = parse(scope["path"]) if scope["type"] == "http" else None
-        if path is None:
-            await self.other(scope, receive, send)
+        if path is None and not (scope["type"] == "http" and self.describing.knows(scope["path"])):
+            await self.other(scope, receive, wire.tracked(send))
             return
         begun, sent = perf_counter(), _Sent(send)
         try:
@@ -115,9 +120,10 @@ class Router:
             log.exception("a request failed", method=scope["method"], path=scope["path"])
             await sent.refuse(ApiError(500, "InternalError", "the server failed on this request; it is in its log"))
         finally:
-            metrics.request(scope["method"], path.plural, sent.status, perf_counter() - begun)
+            plural = path.plural if path is not None else "discovery"
+            metrics.request(scope["method"], plural, sent.status, perf_counter() - begun)
 
-    async def _serve(self, path: Path, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, path: Path | None, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.is_ready():
             raise ApiError.unavailable("the server is starting: try again in a moment")
         identity = await self.keys.identify(scope)
@@ -125,6 +131,10 @@ class Router:
             raise ApiError.bad_request("the path holds characters that no name has")
         request = Request(scope["method"], scope["path"], scope, receive, send, wire.parse_query(scope), identity,
                           lambda: self.keys.holds(identity), self.stall_seconds)
+        _check_impersonation(request)
+        if path is None:
+            await self.describing.serve(request)
+            return
         if path.plural == "blobs":
             await self._blob(request, path)
             return
@@ -217,6 +227,15 @@ def _without_database(error: psycopg.Error) -> ApiError:
     if isinstance(error, psycopg.OperationalError):
         return ApiError.unavailable("the database can't be reached: try again in a moment")
     return ApiError.unavailable("the database could not do this: try again in a moment; why is in the server's log")
+
+
+def _check_impersonation(request: Request) -> None:
+    """Nobody acts as somebody else here; ignored, the answer would be about the wrong one. Raises ApiError 403."""
+    who = request.header(b"impersonate-user")
+    if who:
+        me, who = request.identity.name, who[:253]
+        why = f'User "{me}" cannot impersonate resource "users" in API group "" at the cluster scope'
+        raise ApiError(403, "Forbidden", f'users "{who}" is forbidden: {why}', {"name": who, "kind": "users"})
 
 
 def _verb(request: Request, target: Target) -> Verb:

@@ -30,6 +30,13 @@ class Settings(BaseSettings):
     admin_key_file: Path | None = Field(
         None, validation_alias="CASARE_ADMIN_KEY_FILE", description="A file with the admin key, where it is not set."
     )
+    secret_key: SecretStr | None = Field(
+        None, validation_alias="CASARE_SECRET_KEY",
+        description="What Secrets are sealed with in the database: any text of at least 32 characters.",
+    )
+    secret_key_file: Path | None = Field(
+        None, validation_alias="CASARE_SECRET_KEY_FILE", description="A file with the secret key, where it is not set."
+    )
     bookmark_seconds: float = Field(
         30.0, gt=0, validation_alias="CASARE_WATCH_BOOKMARK_SECONDS",
         description="Seconds between bookmarks, which keep a quiet watch's place in history fresh.",
@@ -50,3 +57,12 @@ class Settings(BaseSettings):
         if self.admin_key_file is not None and self.admin_key_file.exists():
             return self.admin_key_file.read_text().strip()
         raise ValueError("there is no admin key: set ORCHESTRATOR_ADMIN_API_KEY or CASARE_ADMIN_KEY_FILE")
+
+    def sealing_key(self) -> str | None:
+        """The text that Secrets are sealed with, None where there is none. Raises OSError for a file that is not there.
+
+        Without it no Secret can be read or written; all else works.
+        """
+        if self.secret_key is not None and self.secret_key.get_secret_value():
+            return self.secret_key.get_secret_value()
+        return self.secret_key_file.read_text().strip() if self.secret_key_file is not None else None

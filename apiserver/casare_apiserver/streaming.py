@@ -14,10 +14,12 @@ from dataclasses import dataclass
 import orjson
 import structlog
 
-from casare_apiserver.watch import Watcher
-from casare_apiserver.wire import ClientStalled, Request
+from casare_apiserver.presenting import View
+from casare_apiserver.watch import Watcher, bookmark_line
+from casare_apiserver.wire import ClientStalled, Request, audit_id
 
 _HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-cache, private")]
+_LISTED = {"k8s.io/initial-events-end": "true"}  # what a client waits for that asked for the list within the watch
 log = structlog.get_logger(__name__)
 
 
@@ -27,15 +29,23 @@ class Stream:
 
     request: Request
     watcher: Watcher
+    view: View
+    _has_begun: bool = False  # whether this client was told of anything yet
 
-    async def run(self, first: Sequence[bytes]) -> None:
-        """Sends `first` (objects' texts, joined by commas) as ADDED, then what the watcher has, until it ends."""
-        await self.request.send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+    async def run(self, first: Sequence[bytes], listed_at: int | None = None) -> None:
+        """Sends `first` (objects' texts, joined by commas) as ADDED, then what the watcher has, until it ends.
+
+        With `listed_at` a bookmark says where the first objects, which were so at that revision, end.
+        """
+        headers = [*_HEADERS, audit_id()]
+        await self.request.send({"type": "http.response.start", "status": 200, "headers": headers})
         await self.request.chunk(b"")
         gone = asyncio.create_task(self._until_gone(), name="watch-gone")
         try:
             for chunk in first:
-                await self.request.chunk(_added(chunk))
+                await self._tell(_added(chunk))
+            if listed_at is not None:
+                await self._tell([bookmark_line(self.watcher.kind, listed_at, _LISTED)])
             await self._follow()
             await self.request.chunk(b"", more=False)
         except ClientStalled:
@@ -49,11 +59,21 @@ class Stream:
         watcher = self.watcher
         while watcher.pending or not watcher.ended:
             if watcher.pending:
-                await self.request.chunk(watcher.take())
+                await self._tell(watcher.take())
             else:
                 await watcher.wake.wait()
                 if not watcher.pending:
                     watcher.wake.clear()
+
+    async def _tell(self, lines: Sequence[bytes]) -> None:
+        """Sends lines as this client sees them."""
+        if not self.view.is_plain:
+            lines = [self._seen(line) for line in lines]
+        await self.request.chunk(lines[0] if len(lines) == 1 else b"".join(lines))
+
+    def _seen(self, line: bytes) -> bytes:
+        is_first, self._has_begun = not self._has_begun, True
+        return self.view.event(line, is_first)
 
     async def _until_gone(self) -> None:
         while (await self.request.receive())["type"] != "http.disconnect":
@@ -62,5 +82,5 @@ class Stream:
         self.watcher.end()
 
 
-def _added(chunk: bytes) -> bytes:
-    return b"".join(b'{"type":"ADDED","object":%s}\n' % orjson.dumps(obj) for obj in orjson.loads(b"[" + chunk + b"]"))
+def _added(chunk: bytes) -> list[bytes]:
+    return [b'{"type":"ADDED","object":%s}\n' % orjson.dumps(obj) for obj in orjson.loads(b"[" + chunk + b"]")]

@@ -139,8 +139,8 @@ class Watcher:
         self.ended = True
         self.wake.set()
 
-    def take(self) -> bytes:
-        """The next chunk of what waits: as many lines as fit, at least one."""
+    def take(self) -> list[bytes]:
+        """The next lines of what waits: as many as fit into a chunk, at least one."""
         size = 0
         lines: list[bytes] = []
         while self.pending and (not lines or size + len(self.pending[0]) <= CHUNK):
@@ -148,7 +148,7 @@ class Watcher:
             size += len(lines[-1])
         self.size = max(self.size - size, 0)
         self.wake.clear()
-        return lines[0] if len(lines) == 1 else b"".join(lines)
+        return lines
 
     def bookmark(self, rv: int) -> None:
         """Tells a watcher that asked for bookmarks how far it has come; never behind what it has seen."""
@@ -383,6 +383,8 @@ def error_line(error: ApiError) -> bytes:
     return b'{"type":"ERROR","object":%s}\n' % orjson.dumps(error.body())
 
 
-def bookmark_line(kind: Kind, rv: int) -> bytes:
-    body = {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {"resourceVersion": str(rv)}}
+def bookmark_line(kind: Kind, rv: int, annotations: dict[str, str] | None = None) -> bytes:
+    meta: Object = {"resourceVersion": str(rv), "creationTimestamp": None}
+    meta |= {"annotations": annotations} if annotations else {}
+    body = {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": meta}
     return b'{"type":"BOOKMARK","object":%s}\n' % orjson.dumps(body)

@@ -153,7 +153,9 @@ def _from_client(error: Exception) -> tuple[str, int] | None:
 
 
 def unauthorized(error: Exception) -> str | None:
-    """What to do about an answer of 401, None for anything else."""
+    """What to do about an answer to a bad key or to none, None for anything else."""
+    if getattr(error, "status", None) == 403 and 'User "system:anonymous"' in str(error):
+        return "the server wants an API key: give one with --key or CASARE_ORCHESTRATOR_API_KEY"
     if getattr(error, "status", None) != 401:
         return None
     return "the server does not accept this API key (unknown, expired or revoked): give another with --key"

@@ -9,6 +9,7 @@ import sys
 
 import psycopg
 
+from casare_controller.duties.deletions import Deletions
 from casare_controller.duties.garbage import Garbage
 from casare_controller.duties.placement import Placement
 from casare_controller.duties.presence import Presence
@@ -52,6 +53,7 @@ async def _run(url: str) -> None:
         Presence(store, events),
         Timers(store, events),
         Schedules(store, events),
+        Deletions(store),
         Garbage(store),
     ]
     try:

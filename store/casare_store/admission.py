@@ -11,24 +11,30 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from casare_api.decisions import lifecycle
+from casare_api.decisions import deletion, lifecycle
+from casare_api.decisions.deletion import Propagation
 from casare_api.kinds import KINDS, Kind, Object, dig
 from casare_api.kinds.job import FINAL, TRANSITIONS, JobPhase
-from casare_api.machinery.errors import ApiError
-from casare_store import objects, settling
+from casare_api.machinery.errors import ApiError, Cause
+from casare_store import objects, sealing, settling
 from casare_store.batch import Key
 from casare_store.writer import Context, Mutate, Operation
 
-CONTENT = "fleet.casare.net/content"  # the finalizer of a namespace that is being emptied
+# Given the object before (None: it is new) and after a write and the time: the one after, with whose its fields are.
+Own = Callable[[Object | None, Object, datetime], Object]
+CONTENT = "fleet.casare.net/content"  # by which an older release held a namespace that is being emptied
 MAX_OBJECT = 3 * 2**20  # bytes of what people write, as in Kubernetes; what the system adds to it is little
-_DECIDED = {"Workflow": ("revision",), "ApiKey": ("phase", "hint")}  # status that follows from the spec alone
+# Status that only the server decides.
+_DECIDED = {"Workflow": ("revision",), "ApiKey": ("phase", "hint"), "Namespace": ("phase",)}
 
 
-def create(kind: Kind, obj: Object, dry_run: bool = False, checked: str | None = None) -> Operation:
+def create(
+    kind: Kind, obj: Object, dry_run: bool = False, checked: str | None = None, own: Own | None = None
+) -> Operation:
     """Creates an admitted object. The operation fails with 409 when it exists, 404 when its namespace does not.
 
     `checked` is the workflow's revision whose schema a job's parameters are known to fit: that can take a while, and
-    is better found out before.
+    is better found out before. `own` says whose its fields are.
     """
     meta = obj["metadata"]
     namespace, name = (meta.get("namespace") or "") if kind.namespaced else "", meta["name"]
@@ -37,8 +43,7 @@ def create(kind: Kind, obj: Object, dry_run: bool = False, checked: str | None =
         _check_namespace(kind, namespace, name, context)
         if current is not None:
             raise ApiError.already_exists(kind, name)
-        fresh = {key: value for key, value in obj.items() if key != "status"}
-        return settling.settle(kind, None, fresh, replace(context, checked=checked) if checked else context)
+        return _new(kind, obj, context, checked, own)
 
     return Operation(kind, namespace, name, mutate, reads(kind, obj), dry_run, MAX_OBJECT)
 
@@ -52,36 +57,101 @@ def update(
     status: bool = False,
     extra_reads: tuple[Key, ...] = (),
     dry_run: bool = False,
+    own: Own | None = None,
 ) -> Operation:
     """Changes an existing object: `change(current, context)` gives the admitted new one.
 
     With `status` only status may change, else everything but status. The operation fails with 404 when there is no
-    such object, 409 when the new one names another resourceVersion or uid.
+    such object, 409 when the new one names another resourceVersion or uid. `own` says whose its fields are.
     """
 
     def mutate(current: Object | None, context: Context) -> Object:
         if current is None:
             raise ApiError.not_found(kind, name)
+        sealing.check_open(current)
         new = change(current, context)
-        if new is current:
-            return current
-        _check_preconditions(kind, name, current, new)
-        new = objects.without_deletion(new, current)
-        if status:
-            return _with_status(kind, current, new)
-        kept = {**{key: value for key, value in new.items() if key != "status"}}
-        if "status" in current:
-            kept["status"] = current["status"]
-        _check_finalizers(kind, current, kept)
-        return settling.settle(kind, current, kept, context)
+        return current if new is current else _changed(kind, name, current, new, context, status, own)
 
     return Operation(kind, namespace, name, mutate, extra_reads, dry_run, MAX_OBJECT)
 
 
-def remove(
-    kind: Kind, namespace: str, name: str, *, uid: str | None = None, rv: str | None = None, dry_run: bool = False
+def apply(
+    kind: Kind,
+    obj: Object,
+    change: Callable[[Object | None, Context], Object],
+    *,
+    status: bool = False,
+    dry_run: bool = False,
+    checked: str | None = None,
 ) -> Operation:
-    """Deletes an object, or marks it when finalizers hold it."""
+    """Creates an object or changes it: `change(current, context)` gives the admitted one, None for current means new.
+
+    `obj` is what was applied: it names the object. What `change` says of who owns which field is kept. The operation
+    fails as `create` and `update` do.
+    """
+    meta = obj["metadata"]
+    namespace, name = (meta.get("namespace") or "") if kind.namespaced else "", meta["name"]
+
+    def mutate(current: Object | None, context: Context) -> Object:
+        if current is not None:
+            sealing.check_open(current)
+            new = change(current, context)
+            return current if new is current else _changed(kind, name, current, new, context, status, _as_said)
+        if status:
+            raise ApiError.not_found(kind, name)
+        if meta.get("uid") or meta.get("resourceVersion"):
+            why = "Precondition failed: it names a uid or a resourceVersion, and there is no such object"
+            raise ApiError.conflict(kind, name, why)
+        _check_namespace(kind, namespace, name, context)
+        return _new(kind, change(None, context), context, checked, _as_said)
+
+    return Operation(kind, namespace, name, mutate, reads(kind, obj), dry_run, MAX_OBJECT)
+
+
+_NOBODYS: Object = {"metadata": {}}
+
+
+def _as_said(old: Object | None, new: Object, now: datetime) -> Object:
+    return new
+
+
+def _new(kind: Kind, obj: Object, context: Context, checked: str | None, own: Own | None) -> Object:
+    fresh = {key: value for key, value in obj.items() if key != "status"}
+    made = settling.settle(kind, None, fresh, replace(context, checked=checked) if checked else context)
+    return objects.owned_as(_NOBODYS, made) if own is None else own(None, made, context.now)
+
+
+def _changed(
+    kind: Kind, name: str, current: Object, new: Object, context: Context, status: bool, own: Own | None
+) -> Object:
+    _check_preconditions(kind, name, current, new)
+    new = objects.without_deletion(new, current)
+    if status:
+        made = _with_status(kind, current, new)
+    else:
+        kept = {key: value for key, value in new.items() if key != "status"}
+        if "status" in current:
+            kept["status"] = current["status"]
+        _check_finalizers(kind, current, kept)
+        made = settling.settle(kind, current, kept, context)
+    return objects.owned_as(current, made) if own is None else own(current, made, context.now)
+
+
+def remove(
+    kind: Kind,
+    namespace: str,
+    name: str,
+    *,
+    uid: str | None = None,
+    rv: str | None = None,
+    dry_run: bool = False,
+    propagation: Propagation | None = None,
+) -> Operation:
+    """Deletes an object, or marks it when finalizers hold it: see `objects.is_held`.
+
+    `propagation` says what becomes of its dependents; None is as it was said before, at first Background. A
+    namespace's content always goes first.
+    """
 
     def mutate(current: Object | None, context: Context) -> Object | None:
         if current is None:
@@ -91,15 +161,16 @@ def remove(
             raise ApiError.conflict(kind, name, "the precondition (uid or resourceVersion) does not hold")
         if kind.kind == "Namespace" and name == "default":
             raise ApiError(403, "Forbidden", 'namespaces "default" is forbidden: this namespace may not be deleted')
-        if kind.kind == "Namespace":
-            return _terminating(current, context)
-        return going(kind, current, context.now)
+        wanted = current if kind.kind == "Namespace" else deletion.with_policy(current, propagation)
+        return going(kind, wanted, context.now)
 
     return Operation(kind, namespace, name, mutate, (), dry_run)
 
 
 def going(kind: Kind, obj: Object, now: datetime) -> Object | None:
     """An object after a deletion: None when it goes at once, marked when a finalizer holds it: a job is cancelled."""
+    if kind.kind == "Namespace":
+        return _terminating(obj, now)
     marked = objects.deleted(obj, now)
     if kind.kind != "Job" or marked is None or marked is obj:
         return marked
@@ -110,10 +181,11 @@ def emptied(namespace: str) -> Operation:
     """Nothing holds this namespace any more: its content is gone."""
 
     def mutate(current: Object | None, context: Context) -> Object | None:
-        if current is None or CONTENT not in (current["metadata"].get("finalizers") or ()):
+        if current is None or not objects.is_held(current):
             return current
-        left = [one for one in current["metadata"]["finalizers"] if one != CONTENT]
-        return {**current, "metadata": {**current["metadata"], "finalizers": left}}
+        left = [one for one in current["metadata"].get("finalizers") or () if one != CONTENT]
+        spec = {**(current.get("spec") or {}), "finalizers": []}
+        return {**current, "metadata": {**current["metadata"], "finalizers": left}, "spec": spec}
 
     return Operation(KINDS["Namespace"], "", namespace, mutate)
 
@@ -131,13 +203,12 @@ def reads(kind: Kind, obj: Object) -> tuple[Key, ...]:
 # -- rules of every kind -----------------------------------------------------------------------------------------
 
 
-def _terminating(namespace: Object, context: Context) -> Object:
+def _terminating(namespace: Object, now: datetime) -> Object:
     """A namespace that is deleted waits for its content to go: the garbage duty takes the finalizer away then."""
-    meta = namespace["metadata"]
-    if meta.get("deletionTimestamp"):
+    if namespace["metadata"].get("deletionTimestamp"):
         return namespace
-    held = {**meta, "finalizers": [*(meta.get("finalizers") or []), CONTENT]}
-    return {**(objects.deleted({**namespace, "metadata": held}, context.now) or {}), "status": {"phase": "Terminating"}}
+    held = {**namespace, "spec": {"finalizers": [settling.EMPTY]}, "status": {"phase": "Terminating"}}
+    return objects.deleted(held, now) or held
 
 
 def _check_namespace(kind: Kind, namespace: str, name: str, context: Context) -> None:
@@ -148,8 +219,8 @@ def _check_namespace(kind: Kind, namespace: str, name: str, context: Context) ->
         raise ApiError.not_found(KINDS["Namespace"], namespace)
     if found["metadata"].get("deletionTimestamp") and kind.kind != "Event":
         why = f"unable to create new content in namespace {namespace} because it is being terminated"
-        full = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
-        raise ApiError(403, "Forbidden", f'{full} "{name}" is forbidden: {why}')
+        told = Cause("metadata.namespace", "NamespaceTerminating", f"namespace {namespace} is being terminated")
+        raise ApiError.refused(kind, name, why, [told])
 
 
 def _check_preconditions(kind: Kind, name: str, current: Object, new: Object) -> None:
@@ -168,7 +239,8 @@ def _with_status(kind: Kind, current: Object, new: Object) -> Object:
         _check_transition(current, new)
     before = current.get("status") or {}
     kept = {key: before[key] for key in _DECIDED.get(kind.kind, ()) if key in before}
-    return {**current, "status": {**(new.get("status") or {}), **kept}}
+    made = {**current, "status": {**(new.get("status") or {}), **kept}}
+    return objects.owned_as(new, made)
 
 
 def _check_transition(current: Object, new: Object) -> None:

@@ -20,11 +20,13 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.pq.abc import PGresult
 
+from casare_api.decisions import deletion
 from casare_api.kinds import KINDS, Kind, Object
 from casare_api.machinery.errors import ApiError
-from casare_store import arrays, columns, partitions, rendering
+from casare_store import arrays, columns, partitions, rendering, sealing
 from casare_store.connection import CHANNEL, HISTORY_LOCK
 from casare_store.pipeline import Connection, Pipeline
+from casare_store.sealing import Sealer
 
 Key = tuple[str, str, str]  # kind, namespace ("" for cluster kinds), name
 
@@ -39,14 +41,17 @@ class OutcomeUnknown(Exception):
 
 @dataclass(slots=True)
 class Change:
-    """One staged change: `old` is None for a creation, `new` for a deletion; `row` is as `columns.logged` says."""
+    """One staged change: `old` is None for a creation, `new` for a deletion; `row` is as `columns.logged` says.
+
+    What a sealed kind holds is clear in `old` and `new`, and sealed in `row`.
+    """
 
     kind: Kind
     type: str
-    old: Object | None
-    new: Object | None
+    old: Object | None = field(repr=False)
+    new: Object | None = field(repr=False)
     rv: int
-    row: tuple[Any, ...]
+    row: tuple[Any, ...] = field(repr=False)
 
     @property
     def state(self) -> Object:
@@ -67,7 +72,8 @@ class Batch:
     pipeline: Pipeline
     rv: int
     now: datetime
-    known: dict[Key, Object] = field(default_factory=dict)
+    known: dict[Key, Object] = field(default_factory=dict, repr=False)
+    sealer: Sealer | None = None
     changes: list[Change] = field(default_factory=list)
     statements: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
     _sent: int = 0  # changes that are on their way already
@@ -78,7 +84,7 @@ class Batch:
         """The current objects at these keys; missing ones are left out."""
         await self.pipeline.finish()
         kinds = _ask(self.pipeline, keys)
-        return _objects(kinds, await self.pipeline.finish())
+        return _objects(kinds, await self.pipeline.finish(), self.sealer)
 
     async def select(self, query: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of any query, under the lock; parameters are `%s`."""
@@ -89,13 +95,14 @@ class Batch:
     async def objects(self, kind: Kind, where: str, args: Sequence[Any] = ()) -> list[Object]:
         """The objects that a condition on the kind's columns selects, under the lock; `where` may end with LIMIT."""
         rows = await self.select(rendering.where(kind, where), args)
-        return [orjson.loads(row[0]) for row in rows]
+        found = [orjson.loads(row[0]) for row in rows]
+        return [sealing.opened(self.sealer, obj) for obj in found] if kind.sealed else found
 
     def stage(self, kind: Kind, old: Object | None, new: Object | None) -> Object | None:
         """Adds a change; returns the new state with its resourceVersion, or None for a deletion.
 
-        Raises ApiError 422 for a state that has no row: it is found out here, while it is known whose it is. Raises
-        ValueError for an object that this batch has changed before.
+        Raises ApiError 422 for a state that has no row: it is found out here, while it is known whose it is; 503 for
+        one that has to be sealed without a key. Raises ValueError for an object that this batch has changed before.
         """
         state = new if new is not None else old
         assert state is not None
@@ -104,15 +111,24 @@ class Batch:
             raise ValueError(f'{kind.kind} "{state["metadata"]["name"]}" is changed twice in one batch')
         rv = self.rv + 1
         numbered = {**state, "metadata": {**state["metadata"], "resourceVersion": str(rv)}}
+        prev_rv = None if old is None else int(old["metadata"]["resourceVersion"])
+        kept = self._sealed(old, new, numbered) if kind.sealed else numbered
         if new is None:
-            change = Change(kind, "DELETED", numbered, None, rv, _row(kind, None, numbered))
+            change = Change(kind, "DELETED", numbered, None, rv, _row(kind, None, kept, prev_rv))
         else:
             type_ = "ADDED" if old is None else "MODIFIED"
-            change = Change(kind, type_, old, numbered, rv, _row(kind, old, numbered))
+            change = Change(kind, type_, old, numbered, rv, _row(kind, old, kept, prev_rv))
+            if "deletionTimestamp" in new["metadata"] and deletion.policy(new) is not None:
+                meta = new["metadata"]
+                self.also(_WAITS, (uid, kind.kind, meta.get("namespace") or "", meta["name"]))
         self.rv = rv
         self.changes.append(change)
         self._uids.add(uid)
         return change.new
+
+    def _sealed(self, old: Object | None, new: Object | None, state: Object) -> Object:
+        sealing.check_same(old, new)
+        return sealing.sealed(self.sealer, state)
 
     def mark(self) -> tuple[int, int, int]:
         """Where this batch stands, for `back_to`."""
@@ -169,10 +185,11 @@ class Batch:
 
 
 @asynccontextmanager
-async def begin(connection: Connection, keys: Iterable[Key] = ()) -> AsyncIterator[Batch]:
+async def begin(connection: Connection, keys: Iterable[Key] = (), sealer: Sealer | None = None) -> AsyncIterator[Batch]:
     """Opens a transaction that holds the history lock and reads these objects under it, in one round trip.
 
-    Rolls back unless `commit` was called. A task that is cancelled inside closes the connection.
+    Rolls back unless `commit` was called. A task that is cancelled inside closes the connection. Objects of sealed
+    kinds are opened as far as the sealer can.
     """
     pipeline = Pipeline(connection)
     try:
@@ -184,7 +201,7 @@ async def begin(connection: Connection, keys: Iterable[Key] = ()) -> AsyncIterat
         if rv is None or now is None:
             raise RuntimeError("the table heads is empty: the migrations have not run")
         moment = _EPOCH + timedelta(microseconds=int(now))
-        yield Batch(connection, pipeline, int(rv), moment, _objects(kinds, found))
+        yield Batch(connection, pipeline, int(rv), moment, _objects(kinds, found, sealer), sealer)
     except asyncio.CancelledError:
         await connection.close()
         raise
@@ -206,9 +223,9 @@ async def committed(connection: Connection, unknown: OutcomeUnknown) -> bool:
         return bool(rows) and rows[0][0] == unknown.uid
 
 
-def _row(kind: Kind, old: Object | None, state: Object) -> tuple[Any, ...]:
+def _row(kind: Kind, old: Object | None, state: Object, prev_rv: int | None) -> tuple[Any, ...]:
     try:
-        return columns.encode(kind, old, state)
+        return columns.encode(kind, old, state, prev_rv)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         why = f"{type(error).__name__}: {error}"
         raise ApiError(422, "Invalid", f'{kind.kind} "{state["metadata"]["name"]}" can\'t be stored: {why}') from error
@@ -225,12 +242,14 @@ def _ask(pipeline: Pipeline, keys: Iterable[Key]) -> list[str]:
     return list(wanted)
 
 
-def _objects(kinds: list[str], results: list[PGresult]) -> dict[Key, Object]:
+def _objects(kinds: list[str], results: list[PGresult], sealer: Sealer | None) -> dict[Key, Object]:
     """What was found, by key."""
     found: dict[Key, Object] = {}
     for kind, result in zip(kinds, results, strict=True):
+        is_sealed = KINDS[kind].sealed
         for number in range(result.ntuples):
             obj = orjson.loads(result.get_value(number, 0) or b"")
+            obj = sealing.opened(sealer, obj) if is_sealed else obj
             meta = obj["metadata"]
             found[kind, meta.get("namespace", ""), meta["name"]] = obj
     return found
@@ -242,6 +261,7 @@ _NOW = "SELECT rv, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FRO
 _BEGIN = ("BEGIN", f"SELECT pg_advisory_xact_lock({HISTORY_LOCK})", _NOW)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HEAD = "UPDATE heads SET rv = $1::bigint RETURNING pg_notify($2, '')"
+_WAITS = "INSERT INTO deletions VALUES ($1::uuid, $2, $3, $4) ON CONFLICT DO NOTHING"
 _ORDER = {"DELETED": 0, "MODIFIED": 1, "ADDED": 2}  # names and unique values are free before they are taken again
 _CASTS = {"labels": "::jsonb", "owners": "::uuid[]"}
 
@@ -264,9 +284,9 @@ def _statement(kind: Kind, type_: str) -> str:
     names = ", ".join(f'"{name}"' for name, _ in logged)
     return (
         f"WITH n AS (SELECT * FROM unnest({parameters}) AS n({names})), w AS ({_CHANGE[type_](kind)}) "
-        "INSERT INTO changes (rv, kind, type, namespace, name, uid, object, labels, fields, old_labels, old_fields) "
-        f"SELECT rv, '{kind.kind}', '{type_}', namespace, name, uid, head || seen || tail, labels, fields, old_labels, "
-        "old_fields FROM n"
+        "INSERT INTO changes (rv, kind, type, namespace, name, uid, object, labels, fields, old_labels, old_fields, "
+        f"prev_rv) SELECT rv, '{kind.kind}', '{type_}', namespace, name, uid, head || seen || tail, labels, fields, "
+        "old_labels, old_fields, prev_rv FROM n"
     )
 
 

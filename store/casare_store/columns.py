@@ -115,6 +115,9 @@ _INDEX: dict[str, tuple[tuple[tuple[str, str], ...], Callable[[Object], tuple[An
     ),
     "Workflow": ((), lambda workflow: ()),
     "Namespace": ((("phase", "text"),), lambda namespace: (_phase(namespace),)),
+    "ConfigMap": ((), lambda configmap: ()),
+    "Secret": ((("type", "text"),), lambda secret: (secret.get("type"),)),
+    "Lease": ((), lambda lease: ()),
 }
 
 # The column that answers a selectable field in a list; metadata.name and metadata.namespace answer for themselves.
@@ -138,7 +141,10 @@ FIELD_COLUMNS: dict[str, dict[str, str]] = {
         "type": "type",
     },
     "Namespace": {"status.phase": "phase"},
+    "Secret": {"type": "type"},
 }
+
+_TABLES = {"Lease": "coordination_leases"}  # where it is not the plural: robots' signs of life are leases, too
 
 _COMMON = (
     ("uid", "uuid"),
@@ -152,7 +158,13 @@ _COMMON = (
 )
 
 
-_LOGGED = (("seen", "text"), ("fields", "text"), ("old_labels", "text"), ("old_fields", "text"))
+_LOGGED = (
+    ("seen", "text"),
+    ("fields", "text"),
+    ("old_labels", "text"),
+    ("old_fields", "text"),
+    ("prev_rv", "int8"),
+)
 
 
 _HEAD, _TAIL = (next(n for n, (name, _) in enumerate(_COMMON) if name == of) for of in ("head", "tail"))
@@ -168,10 +180,11 @@ def logged(kind: Kind) -> tuple[tuple[str, str], ...]:
     return (*columns(kind), *_LOGGED)
 
 
-def encode(kind: Kind, old: Object | None, obj: Object) -> tuple[Any, ...]:
+def encode(kind: Kind, old: Object | None, obj: Object, prev_rv: int | None = None) -> tuple[Any, ...]:
     """An object's row in the order of `logged`. It must have its uid, namespace, name and resourceVersion.
 
-    The log keeps the old labels and selectable fields only where they differ from the new ones.
+    The log keeps the old labels and selectable fields only where they differ from the new ones. `prev_rv` is the
+    resourceVersion of the state before: that is where the log has it.
     """
     meta = obj["metadata"]
     head, seen, tail = _split(kind, obj)
@@ -196,6 +209,7 @@ def encode(kind: Kind, old: Object | None, obj: Object) -> tuple[Any, ...]:
         dump(fields),
         old_labels,
         old_fields,
+        prev_rv,
     )
 
 
@@ -231,7 +245,7 @@ def dump(value: Any) -> bytes:
 
 def table(kind: Kind) -> str:
     """The name of a kind's table."""
-    return kind.plural
+    return _TABLES.get(kind.kind, kind.plural)
 
 
 assert set(_INDEX) == set(KINDS), "every kind needs its index columns"

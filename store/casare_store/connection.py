@@ -126,13 +126,15 @@ def _pool(
 
 
 @asynccontextmanager
-async def snapshot(connection: AsyncConnection[tuple[object, ...]]) -> AsyncIterator[int]:
+async def snapshot(connection: AsyncConnection[tuple[object, ...]], *, with_log: bool = False) -> AsyncIterator[int]:
     """A short REPEATABLE READ transaction; gives the head's resourceVersion as this snapshot sees it.
 
     Its statements end sooner than others: what they select is up to the caller, and their few connections serve all.
+    `with_log`: no partition of the log that this snapshot believes to be there is dropped meanwhile.
     """
-    begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    await connection.execute(f"{begin}; SET LOCAL statement_timeout = '{SNAPSHOT_TIMEOUT}'")
+    begin = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '{SNAPSHOT_TIMEOUT}'"
+    # Before the first query, which takes the snapshot.
+    await connection.execute(f"{begin}; LOCK TABLE changes IN ACCESS SHARE MODE" if with_log else begin)
     try:
         cursor = await connection.execute("SELECT rv FROM heads")
         found = await cursor.fetchone()

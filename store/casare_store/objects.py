@@ -22,7 +22,6 @@ _SERVER_OWNED = frozenset(
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "selfLink",
-        "managedFields",
     )
 )
 _TYPE = frozenset(("apiVersion", "kind", "metadata"))
@@ -75,6 +74,15 @@ def _same_wish(old: Object, new: Object) -> bool:
     return all(key in old and key in new and old[key] == new[key] for key in keys)
 
 
+def owned_as(other: Object, obj: Object) -> Object:
+    """The object, with its fields owned by those who own them in the other one."""
+    entries, before = other["metadata"].get("managedFields"), obj["metadata"].get("managedFields")
+    if entries == before:
+        return obj
+    meta = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    return {**obj, "metadata": meta | {"managedFields": entries} if entries else meta}
+
+
 def without_deletion(new: Object, old: Object) -> Object:
     """What a client sent, with the deletion as it is: only a DELETE begins one, nothing ends one."""
     if new["metadata"].get("deletionTimestamp") == old["metadata"].get("deletionTimestamp"):
@@ -86,7 +94,7 @@ def without_deletion(new: Object, old: Object) -> Object:
 def deleted(old: Object, now: datetime) -> Object | None:
     """The object after a DELETE: None when it goes at once, marked when finalizers hold it."""
     meta = old["metadata"]
-    if not meta.get("finalizers"):
+    if not _finalizers(old):
         return None
     if meta.get("deletionTimestamp"):
         return old
@@ -95,7 +103,17 @@ def deleted(old: Object, now: datetime) -> Object | None:
 
 def is_gone(obj: Object) -> bool:
     """Whether a deletion is complete: marked, and no finalizer left."""
-    return bool(obj["metadata"].get("deletionTimestamp")) and not obj["metadata"].get("finalizers")
+    return bool(obj["metadata"].get("deletionTimestamp")) and not _finalizers(obj)
+
+
+def is_held(obj: Object) -> bool:
+    """Whether a deletion has begun and finalizers hold it up."""
+    return bool(obj["metadata"].get("deletionTimestamp")) and _finalizers(obj)
+
+
+def _finalizers(obj: Object) -> bool:
+    """Whether something has to be done before the object may go; a namespace says it in its spec."""
+    return bool(obj["metadata"].get("finalizers") or (obj.get("spec") or {}).get("finalizers"))
 
 
 def new_uid(now: datetime) -> str:

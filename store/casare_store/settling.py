@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import orjson
 
-from casare_api.decisions import lifecycle, schedule
+from casare_api.decisions import config, lifecycle, schedule
 from casare_api.kinds import KINDS, Kind, Object, dig
 from casare_api.kinds.job import MUTABLE
 from casare_api.machinery import times
@@ -22,6 +22,8 @@ from casare_store import columns, parameters
 from casare_store.writer import Context
 
 INLINE = "inline"  # in place of a revision: the job brings its workflow along
+NAME_LABEL = "kubernetes.io/metadata.name"  # of a namespace, so that selectors can name it
+EMPTY = "kubernetes"  # in a namespace's spec.finalizers: its content goes before it
 DECLARED = "fleet.casare.net/declared"  # annotation: the hash of a declared job's content
 _POLICY = (
     "priority",
@@ -200,7 +202,14 @@ def _apikey(old: Object | None, new: Object, context: Context) -> Object:
 
 
 def _namespace(old: Object | None, new: Object, context: Context) -> Object:
-    return {**new, "status": {"phase": "Active"}} if old is None else new
+    """A namespace says its name in a label, and that it goes once it is empty: nobody can take either away."""
+    meta = new["metadata"]
+    labels = {**(meta.get("labels") or {}), NAME_LABEL: meta["name"]}
+    finalizers = dig(old, "spec", "finalizers") if old is not None else None
+    if finalizers is None:  # a new one, or one that an older release made
+        finalizers = [] if meta.get("deletionTimestamp") else [EMPTY]
+    status = {"phase": "Active"} if old is None else new.get("status") or {}
+    return {**new, "metadata": {**meta, "labels": labels}, "spec": {"finalizers": finalizers}, "status": status}
 
 
 def invalid(kind: str, obj: Object, field: str, message: str) -> ApiError:
@@ -215,4 +224,6 @@ _SETTLE: dict[str, Callable[[Object | None, Object, Context], Object]] = {
     "Schedule": _schedule,
     "ApiKey": _apikey,
     "Namespace": _namespace,
+    "ConfigMap": lambda old, new, context: config.configmap(old, new),
+    "Secret": lambda old, new, context: config.secret(old, new),
 }

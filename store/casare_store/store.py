@@ -17,6 +17,7 @@ from casare_store import changes, connection
 from casare_store.batch import Batch, Key, begin
 from casare_store.changes import Head
 from casare_store.schema import PATIENCE, wait_for_schema
+from casare_store.sealing import Sealer
 from casare_store.writer import Writer
 
 _TRY_EVERY = 0.25  # seconds between tries of a database that does not answer
@@ -31,20 +32,23 @@ class Store:
     pool: AsyncConnectionPool[AsyncConnection[Any]]
     writer: Writer
     batches: AsyncConnectionPool[AsyncConnection[Any]]
+    sealer: Sealer | None = None  # without one secrets stay sealed
 
     @classmethod
-    async def open(cls, url: str, pool_size: int = 8) -> Store:
+    async def open(cls, url: str, pool_size: int = 8, sealer: Sealer | None = None) -> Store:
         """Raises psycopg.OperationalError when the database can't be reached."""
         pool = connection.pool(url, pool_size)
         batches = connection.pool_for_batches(url, pool_size)
-        writer = Writer(url)
+        writer = Writer(url, sealer)
         await writer.start()
         await pool.open()
         await batches.open()
-        return cls(url, pool, writer, batches)
+        return cls(url, pool, writer, batches, sealer)
 
     @classmethod
-    async def open_when_ready(cls, url: str, pool_size: int = 8, patience: float = PATIENCE) -> Store:
+    async def open_when_ready(
+        cls, url: str, pool_size: int = 8, patience: float = PATIENCE, sealer: Sealer | None = None
+    ) -> Store:
         """Opened once the database answers and its schema is there: servers are started beside both.
 
         Raises psycopg.OperationalError, WrongSchema when that takes longer than `patience` seconds.
@@ -55,7 +59,7 @@ class Store:
             left = deadline - asyncio.get_running_loop().time()
             try:
                 await wait_for_schema(url, max(left, 0.0))
-                return await cls.open(url, pool_size)
+                return await cls.open(url, pool_size, sealer)
             except psycopg.OperationalError as error:
                 if left <= 0:
                     raise
@@ -72,7 +76,7 @@ class Store:
     @asynccontextmanager
     async def batch(self, keys: Iterable[Key] = ()) -> AsyncIterator[Batch]:
         """A batch of one's own, for changes of several objects that belong together: see `batch.begin`."""
-        async with self.batches.connection() as found, begin(found, keys) as batch:
+        async with self.batches.connection() as found, begin(found, keys, self.sealer) as batch:
             yield batch
 
     async def head(self) -> Head:

@@ -27,6 +27,7 @@ from casare_store import columns, objects
 from casare_store.batch import Batch, Key
 from casare_store.connection import connect_for_batches
 from casare_store.pipeline import Connection
+from casare_store.sealing import Sealer
 
 MAX_BATCH = 500
 SEND_EVERY = 64  # operations decided before what they change is sent, so that Postgres and this process work at once
@@ -46,7 +47,7 @@ class Context:
     """
 
     now: datetime
-    reads: dict[Key, Object]
+    reads: dict[Key, Object] = field(repr=False)
     also: Callable[[str, tuple[Any, ...]], None]
     checked: str | None = None
 
@@ -78,7 +79,7 @@ class Operation:
 @dataclass(slots=True)
 class _Item:
     operation: Operation
-    result: asyncio.Future[Object | None]
+    result: asyncio.Future[Object | None] = field(repr=False)
     tries: int = 0  # that ended with a broken connection, or that passing troubles undid
 
 
@@ -90,6 +91,7 @@ class Writer:
     """The group-commit writer of this process."""
 
     url: str
+    sealer: Sealer | None = None
     connection: Connection | None = None
     _waiting: deque[_Item] = field(default_factory=deque)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -192,7 +194,7 @@ class Writer:
         assert self.connection is not None
         outcomes: list[Outcome] = []
         keys = {key for item in items for key in (item.operation.key, *item.operation.reads)}
-        async with batches.begin(self.connection, keys) as batch:
+        async with batches.begin(self.connection, keys, self.sealer) as batch:
             context = Context(batch.now, batch.known, batch.also)
             for number, item in enumerate(items, 1):
                 try:

@@ -203,12 +203,14 @@ def test_up_json_says_where_everything_is(running: tuple[Home, Up]) -> None:
 
 def test_secrets_are_in_private_files_and_on_no_command_line(running: tuple[Home, Up]) -> None:
     home, up = running
-    files = [home.data / name for name in ("admin.key", "kubeconfig", "agents/local-1.yaml", "postgres.pass")]
+    private = ("admin.key", "kubeconfig", "agents/local-1.yaml", "postgres.pass", "secret.key")
+    files = [home.data / name for name in private]
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     robot = next(line.split('"')[1] for line in files[2].read_text().splitlines() if "apiKey" in line)
     public = up.text + "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in flat(home.pids))
     public += "".join(log.read_text() for log in (home.data / "log").iterdir())
-    for secret in ("the-admin-key", robot, *(line.split(":")[-1] for line in files[3].read_text().splitlines())):
+    passwords = [line.split(":")[-1] for line in files[3].read_text().splitlines()]
+    for secret in ("the-admin-key", robot, files[4].read_text().strip(), *passwords):
         assert secret not in public
 
 
@@ -216,7 +218,7 @@ def test_robots_get_neither_the_admin_key_nor_the_database(running: tuple[Home, 
     home, _ = running
     for pid in home.pids["agents"]:
         seen = Path(f"/proc/{pid}/environ").read_text()
-        assert "the-admin-key" not in seen
+        assert "the-admin-key" not in seen and "SECRET_KEY" not in seen
         assert "DATABASE_URL" not in seen
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from casare_api.kinds import KINDS, Object
+from casare_api.kinds import KINDS, Kind, Object
 from casare_api.kinds.job import TRANSITIONS as JOB_TRANSITIONS
 from casare_api.kinds.robot import TRANSITIONS as ROBOT_TRANSITIONS
 from casare_api.machinery.errors import ApiError
 from casare_migrations import runner
-from casare_store import admission, columns, schema
+from casare_store import admission, columns, reads, schema
 from casare_store.embedded import Server
 from casare_store.store import Store
 from casare_store.writer import Context, Operation
@@ -122,6 +122,72 @@ def test_data_of_the_first_schema_is_kept_and_can_be_written_under_the_second(po
 
     asyncio.run(body())
     drop_database(postgres, url)
+
+
+# What the release before writes of a change, whoever is up beside it.
+_OLD_CHANGE = """
+    WITH w AS (INSERT INTO robots (uid, namespace, name, rv, head, tail, phase, used, slots, robot_id)
+               VALUES (%(uid)s, 'default', %(name)s, %(rv)s, %(head)s, '"observedGeneration":1}}', 'Pending', 0, 1, %(name)s)
+               ON CONFLICT (uid) DO UPDATE SET rv = excluded.rv, head = excluded.head)
+    INSERT INTO changes (rv, kind, type, namespace, name, uid, object, fields)
+    VALUES (%(rv)s, 'Robot', %(type)s, 'default', %(name)s, %(uid)s, %(head)s || '"observedGeneration":1}}', %(fields)s)"""
+
+
+def _old_change(connection: psycopg.Connection[Any], type_: str, name: str, rv: int) -> None:
+    uid = f"1c6b2e9e-0000-4000-8000-0000000000{ord(name):02x}"
+    meta = {"name": name, "namespace": "default", "uid": uid, "creationTimestamp": "2026-11-01T00:00:00Z",
+            "resourceVersion": str(rv)}  # fmt: skip
+    head = json.dumps({"apiVersion": "fleet.casare.net/v1", "kind": "Robot", "metadata": meta, "spec": {}})
+    fields = json.dumps([name, "default", "Pending", ""])
+    said = {"uid": uid, "name": name, "rv": rv, "type": type_, "head": head[:-1] + ',"status":{', "fields": fields}
+    connection.execute(_OLD_CHANGE, said)
+    connection.execute("UPDATE heads SET rv = %s", (rv,))
+
+
+def test_the_release_before_goes_on_writing_under_the_third_schema(postgres: Server) -> None:
+    name = "second_schema"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    url = database_url(postgres.url, name)
+    runner.migrate(url, "0002")
+    with psycopg.connect(url, autocommit=True) as old:
+        old.execute("CREATE TABLE changes_0 (LIKE changes INCLUDING ALL)")
+        old.execute("ALTER TABLE changes ATTACH PARTITION changes_0 FOR VALUES FROM (0) TO (250000)")
+        for rv, one in enumerate("abc", 1):
+            _old_change(old, "ADDED", one, rv)
+        assert runner.migrate(url) == f"the schema went from 0002 to {runner.HEAD}"
+        _old_change(old, "MODIFIED", "a", 4)
+
+        async def body() -> None:
+            store = await Store.open(url)
+            try:
+                await store.writer.write(admission.create(KINDS["Namespace"], {"metadata": {"name": "default"}}))
+                await store.writer.write(admission.remove(ROBOT, "default", "c"))
+                then = await reads.read(store.pool, reads.Query(ROBOT), 4)
+                assert [json.loads(text)["metadata"]["resourceVersion"] for text in then.chunks] == ["4", "2", "3"]
+                with pytest.raises(ApiError) as caught:
+                    await reads.read(store.pool, reads.Query(ROBOT), 3)
+                assert caught.value.status == 410, "what was before its change, the release before did not write down"
+            finally:
+                await store.close()
+
+        asyncio.run(body())
+    drop_database(postgres, url)
+
+
+def test_rows_that_change_in_place_have_room_on_their_page(database: str) -> None:
+    with psycopg.connect(database) as connection:
+        rows = connection.execute("SELECT relname FROM pg_class WHERE reloptions @> ARRAY['fillfactor=70']").fetchall()
+    assert {row[0] for row in rows} >= {"robots", "leases", "coordination_leases"}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.plural)
+def test_dependents_are_found_by_an_index(database: str, kind: Kind) -> None:
+    with psycopg.connect(database) as connection:
+        connection.execute("SET enable_seqscan = off")
+        query = f"EXPLAIN SELECT 1 FROM {columns.table(kind)} WHERE owners && %s::uuid[]"
+        plan = "\n".join(row[0] for row in connection.execute(query, ([],)).fetchall())
+    assert f"{columns.table(kind)}_owners" in plan
 
 
 def test_migrating_twice_changes_nothing(database: str) -> None:

@@ -7,7 +7,17 @@ from typing import Any, get_args
 
 import pytest
 
-from casare_api.decisions.access import Attempted, Identity, Verb, allowed, may_serve, robot_may_write
+from casare_api.decisions.access import (
+    ANONYMOUS,
+    READ,
+    REVIEWS,
+    Attempted,
+    Identity,
+    Verb,
+    allowed,
+    may_serve,
+    robot_may_write,
+)
 from casare_api.kinds import KINDS
 
 VERBS: tuple[Verb, ...] = get_args(Verb)
@@ -20,6 +30,7 @@ EVERYBODY = {
     "operator": Identity("op", "operator", "team-a", key_uid="2"),
     "viewer": Identity("eye", "viewer", "team-a", key_uid="3"),
     "robot": Identity("pc-01", "robot", "team-a", "pc-01", "4"),
+    "nobody": ANONYMOUS,
 }
 HERE, NAMES = "team-a", [None, "pc-01", "other"]
 
@@ -53,7 +64,36 @@ def test_a_viewer_changes_nothing() -> None:
 
 def test_an_operator_runs_the_fleet_and_gives_out_no_keys() -> None:
     written = {what.resource for what in granted("operator", HERE) if what.verb not in ("get", "list", "watch")}
-    assert written == {"robots", "workflows", "jobs", "schedules", "fires", "events", "blobs"}
+    assert written == {"robots", "workflows", "jobs", "schedules", "fires", "events", "blobs", "configmaps", "leases"}
+
+
+@pytest.mark.parametrize("where", [None, HERE, "team-b"])
+def test_without_a_key_nothing_is_allowed(where: str | None) -> None:
+    assert granted("nobody", where) == set()
+    assert not any(allowed(ANONYMOUS, Attempted(verb, review)) for verb in VERBS for review in REVIEWS)
+
+
+@pytest.mark.parametrize("where", [None, HERE, "team-b"])
+def test_secrets_are_for_admins_alone(where: str | None) -> None:
+    who_may = {who for who in EVERYBODY if any(what.resource == "secrets" for what in granted(who, where))}
+    assert who_may == ({"server", "admin"} if where == HERE else {"server"})
+    secret = {what for what in everything(HERE) if what.resource == "secrets"}
+    assert secret <= granted("admin", HERE), "and they may do everything with them"
+
+
+@pytest.mark.parametrize("resource", ["configmaps", "leases"])
+def test_settings_and_leases_are_read_by_viewers_and_written_by_operators(resource: str) -> None:
+    def verbs(who: str) -> set[Verb]:
+        return {what.verb for what in granted(who, HERE) if what.resource == resource}
+
+    assert verbs("viewer") == READ and verbs("operator") == verbs("admin") == set(VERBS)
+    assert verbs("robot") == set()
+
+
+def test_whoever_shows_a_key_may_ask_about_himself() -> None:
+    for (name, who), where, review in itertools.product(EVERYBODY.items(), [None, HERE, "team-b"], REVIEWS):
+        verbs = {verb for verb in VERBS if allowed(who, Attempted(verb, review, None, where))}
+        assert verbs == {"server": set(VERBS), "nobody": set()}.get(name, {"create"})
 
 
 def test_a_namespaces_admin_makes_no_namespaces() -> None:

@@ -101,7 +101,7 @@ def test_the_last_parameter_of_a_name_counts_and_a_word_without_equals_is_misuse
             1,
             "cannot reach http://127.0.0.1:1: connection refused (is it running?",
         ),
-        ("--server http://u:secret@127.0.0.1:1 get robots", 1, "cannot reach http://127.0.0.1:1: "),
+        ("--server http://u:hunter2@127.0.0.1:1 get robots", 1, "cannot reach http://127.0.0.1:1: "),
     ],
 )
 def test_a_mistake_is_one_line_and_an_exit_code(
@@ -113,7 +113,7 @@ def test_a_mistake_is_one_line_and_an_exit_code(
     assert printed.err.startswith("error: ")
     assert said in printed.err
     assert printed.err.count("\n") == 1
-    assert "secret" not in printed.err
+    assert "hunter2" not in printed.err
 
 
 def test_a_key_that_no_header_can_hold_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,7 @@ def test_paths_follow_kubernetes(kind: Kind) -> None:
     inside = f"{root}/namespaces/a/{kind.plural}" if kind.namespaced else f"{root}/{kind.plural}"
     assert kind.path("a") == inside
     assert kind.path("a", "x", "status") == f"{inside}/x/status"
-    assert kind.api_version == ("fleet.casare.net/v1" if kind.group else "v1")
+    assert kind.api_version == (f"{kind.group}/v1" if kind.group else "v1")
 
 
 @EVERY

@@ -1,7 +1,8 @@
 """May this caller do that? The four roles as one pure rule.
 
 Always holds: what is not allowed here is refused. A robot's key reaches its own robot and, by their uid, the jobs it
-was given; every other key reaches its own namespace; only the server's admin key reaches all of them.
+was given; every other key reaches its own namespace; only the server's admin key reaches all of them. Whoever shows
+no key is allowed nothing, and whoever shows one may ask what it is good for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ PEOPLE_DECIDE = frozenset({"serves", "desiredState", "drain", "restartRequestedA
 _META = ("labels", "finalizers", "ownerReferences")  # of its metadata: what draws jobs to it, or keeps it
 _DEFAULTS = {"desiredState": "Active"}
 # What an operator runs the fleet with; keys and namespaces are an admin's.
-OPERATED = frozenset({"robots", "workflows", "jobs", "schedules", "fires", "events", "blobs"})
+OPERATED = frozenset(
+    {"robots", "workflows", "jobs", "schedules", "fires", "events", "blobs", "configmaps", "leases"}
+)
+SECRET = frozenset({"secrets"})  # read and written by admins alone: a password is no state of the fleet
+# What everybody with a key may create: nothing is kept, and the answer is about the caller (see `reviews`).
+REVIEWS = frozenset({"selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +32,13 @@ class Identity:
     """Who calls: the name in messages, the role, and how far the key reaches (namespace None: everywhere)."""
 
     name: str
-    role: Literal["robot", "viewer", "operator", "admin"]
+    role: Literal["robot", "viewer", "operator", "admin", "anonymous"]
     namespace: str | None = None
     robot_name: str | None = None
     key_uid: str | None = None
+
+
+ANONYMOUS = Identity("system:anonymous", "anonymous")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +54,18 @@ class Attempted:
 
 def allowed(who: Identity, what: Attempted) -> bool:
     """Whether the role lets the caller do it. What needs a look at the object itself is checked by the handler."""
+    is_of_all = who.role == "admin" and who.namespace is None
+    if who.role == "anonymous":
+        return False
+    if what.resource in REVIEWS:
+        return is_of_all or (what.verb, what.subresource) == ("create", None)
     if who.role == "robot":
         return _robot(who, what)
     if what.resource == "namespaces":
-        is_of_all = who.role == "admin" and who.namespace is None
         return is_of_all or (what.verb in READ and who.namespace in (None, what.name))
     if who.namespace is not None and what.namespace != who.namespace:
         return False
-    if what.resource == "robots" and what.subresource == "report":
+    if what.resource in SECRET or (what.resource, what.subresource) == ("robots", "report"):
         return who.role == "admin"
     if who.role == "admin" or what.verb in READ:
         return True

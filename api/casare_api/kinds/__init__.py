@@ -9,17 +9,20 @@ from __future__ import annotations
 import difflib
 
 from casare_api.kinds.apikey import APIKEY
+from casare_api.kinds.config import CONFIGMAP, SECRET
 from casare_api.kinds.core import EVENT, NAMESPACE
 from casare_api.kinds.fire import FIRE
 from casare_api.kinds.job import JOB
 from casare_api.kinds.kind import GROUP, Column, Kind, Object, dig
+from casare_api.kinds.lease import LEASE
 from casare_api.kinds.robot import ROBOT
 from casare_api.kinds.schedule import SCHEDULE
 from casare_api.kinds.workflow import WORKFLOW
 from casare_api.machinery.errors import ApiError
 
 KINDS: dict[str, Kind] = {
-    kind.kind: kind for kind in (NAMESPACE, APIKEY, ROBOT, WORKFLOW, SCHEDULE, JOB, FIRE, EVENT)
+    kind.kind: kind
+    for kind in (NAMESPACE, CONFIGMAP, SECRET, APIKEY, ROBOT, WORKFLOW, SCHEDULE, JOB, FIRE, LEASE, EVENT)
 }
 
 _WORDS: dict[str, Kind] = {

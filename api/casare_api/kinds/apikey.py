@@ -23,19 +23,38 @@ ROLES = ("robot", "viewer", "operator", "admin")
 
 
 class Rotation(Model):
-    every: Duration | None = None
-    overlap: Duration | None = None
+    """A new key in place of the old one from time to time."""
+
+    every: Duration | None = Field(None, description="How old a key becomes before there is a new one, such as 90d.")
+    overlap: Duration | None = Field(None, description="How long the old one is good beside the new one, such as 24h.")
 
 
 class ApiKeySpec(Model):
-    role: Literal["robot", "viewer", "operator", "admin"]
-    robot_name: Word | None = Field(None, description="The robot that a key of role robot belongs to.")
-    description: str | None = Field(None, max_length=2000)
-    expires_at: Timestamp | None = None
-    revoked: bool = False
-    on_revoke: Literal["Finish", "Requeue", "Cancel"] = "Requeue"
-    rotation: Rotation | None = None
-    hash: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$", description="Made by `casare keys hash`.")
+    """What the key may do, how long it is good, and the hash that it is known by."""
+
+    role: Literal["robot", "viewer", "operator", "admin"] = Field(
+        description="What it may do in its namespace: robot runs the jobs of one robot; viewer reads; operator also "
+        "writes robots, workflows, schedules and jobs; admin also keys.",
+    )
+    robot_name: Word | None = Field(
+        None, description="The name of the Robot that the key belongs to; required for role robot."
+    )
+    description: str | None = Field(
+        None, max_length=2000, description="Whose key it is and what for, in words for people."
+    )
+    expires_at: Timestamp | None = Field(None, description="When it stops being good; where not set, never.")
+    revoked: bool = Field(False, description="Whether it was taken back: from then on it opens nothing.")
+    on_revoke: Literal["Finish", "Requeue", "Cancel"] = Field(
+        "Requeue",
+        description="What becomes of the jobs that a robot runs when its key is taken back: they finish, go back to "
+        "the queue, or are cancelled.",
+    )
+    rotation: Rotation | None = Field(None, description="How often the key is replaced by a new one.")
+    hash: str | None = Field(
+        None,
+        pattern=r"^sha256:[0-9a-f]{64}$",
+        description="SHA-256 of the key, made by `casare keys hash`; without it, a key is issued once on request.",
+    )
 
     @model_validator(mode="after")
     def _robot_is_named(self) -> ApiKeySpec:
@@ -45,8 +64,10 @@ class ApiKeySpec(Model):
 
 
 class ApiKeyStatus(OpenModel):
-    phase: str | None = None
-    hint: str | None = None
+    """Whether the key is good."""
+
+    phase: str | None = Field(None, description="Active, Expired or Revoked.")
+    hint: str | None = Field(None, description="The first and last letters of an issued key, to tell it from others.")
 
 
 class ApiKey(Model):
@@ -63,6 +84,7 @@ APIKEY = Kind(
     singular="apikey",
     short_names=("ak",),
     model=ApiKey,
+    categories=("fleet",),
     not_yet={"spec.onRevoke": "Requeue", "spec.rotation": None},
     fields={"spec.robotName": ("spec", "robotName"), "spec.role": ("spec", "role")},
     columns=(

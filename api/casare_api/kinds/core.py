@@ -25,11 +25,19 @@ from casare_api.kinds.kind import (
 
 
 class NamespaceSpec(Model):
-    finalizers: list[str] | None = None
+    """What has to be done before the namespace may go."""
+
+    finalizers: list[str] | None = Field(
+        None, description="Who has to do something before the namespace may go; kept by the server."
+    )
 
 
 class NamespaceStatus(OpenModel):
-    phase: Literal["Active", "Terminating"] | None = None
+    """How the namespace is."""
+
+    phase: Literal["Active", "Terminating"] | None = Field(
+        None, description="Active; or Terminating: it is being emptied, and nothing new can be made in it."
+    )
 
 
 class Namespace(Model):
@@ -41,37 +49,47 @@ class Namespace(Model):
 
 
 class Reference(Model):
-    kind: str | None = None
-    namespace: str | None = None
-    name: str | None = None
-    uid: str | None = None
-    api_version: str | None = None
-    resource_version: str | None = None
-    field_path: str | None = None
+    """An object, by its names."""
+
+    kind: str | None = Field(None, description="The object's kind.")
+    namespace: str | None = Field(None, description="The object's namespace.")
+    name: str | None = Field(None, description="The object's name.")
+    uid: str | None = Field(None, description="The object's uid.")
+    api_version: str | None = Field(None, description="The object's API group and version.")
+    resource_version: str | None = Field(None, description="The state of the object that is spoken of.")
+    field_path: str | None = Field(None, description="The part of the object that is spoken of, such as spec.source.")
 
 
 class Event(Model):
     api_version: str
     kind: str
     metadata: ObjectMeta
-    involved_object: Reference
-    reason: str | None = None
-    message: str | None = None
-    type: str | None = None
-    source: dict[str, Any] | None = None
-    count: int | None = Field(None, ge=0, le=2**31 - 1)
-    first_timestamp: Timestamp | None = None
-    last_timestamp: Timestamp | None = None
-    event_time: Timestamp | None = None
-    series: dict[str, Any] | None = None
-    action: str | None = None
-    related: Reference | None = None
-    reporting_component: str | None = None
-    reporting_instance: str | None = None
+    involved_object: Reference = Field(description="The object that it happened to.")
+    reason: str | None = Field(None, description="What happened, in one word for programs, such as Started.")
+    message: str | None = Field(None, description="What happened, in a sentence for people.")
+    type: str | None = Field(None, description="Normal, or Warning where somebody should have a look.")
+    source: dict[str, Any] | None = Field(None, description="Who tells it: component and host.")
+    count: int | None = Field(None, ge=0, le=2**31 - 1, description="How often it happened.")
+    first_timestamp: Timestamp | None = Field(None, description="When it happened first.")
+    last_timestamp: Timestamp | None = Field(None, description="When it happened last.")
+    event_time: Timestamp | None = Field(None, description="When it happened, in microseconds where known.")
+    series: dict[str, Any] | None = Field(None, description="How often it happened lately: count, lastObservedTime.")
+    action: str | None = Field(None, description="What was done about the object, in one word.")
+    related: Reference | None = Field(None, description="A second object that has to do with it.")
+    reporting_component: str | None = Field(None, description="The program that tells it, such as controller.")
+    reporting_instance: str | None = Field(None, description="Which of its processes tells it.")
 
 
 def _object(obj: Object, now: datetime) -> Cell:
     return f"{str(dig(obj, 'involvedObject', 'kind')).lower()}/{dig(obj, 'involvedObject', 'name')}"
+
+
+def _last_seen(obj: Object, now: datetime) -> Cell:
+    """Recorders that count in another way leave lastTimestamp out."""
+    for path in (("series", "lastObservedTime"), ("lastTimestamp",), ("firstTimestamp",), ("eventTime",)):
+        if dig(obj, *path):
+            return since("", *path).cell(obj, now)
+    return None
 
 
 NAMESPACE = Kind(
@@ -106,7 +124,7 @@ EVENT = Kind(
         "type": ("type",),
     },
     columns=(
-        since("Last Seen", "lastTimestamp"),
+        Column("Last Seen", _last_seen, description="How long ago it happened last."),
         column("Type", "type"),
         column("Reason", "reason"),
         Column("Object", _object),

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from casare_api.kinds.kind import AGE, NAME, Kind, Model, ObjectMeta, OpenModel, Timestamp, Word, column
 
 
 class FireSpec(Model):
-    schedule_name: Word
-    scheduled_time: Timestamp
+    """Which schedule it is of, and which of its times."""
+
+    schedule_name: Word = Field(description="The name of the Schedule, in the same namespace.")
+    scheduled_time: Timestamp = Field(description="The time that the schedule's rule gave, without its jitter.")
 
 
 class FireStatus(OpenModel):
-    outcome: Literal["Fired", "Missed", "Skipped"] | None = None
-    job_name: str | None = None
-    reason: str | None = None
+    """What came of it."""
+
+    outcome: Literal["Fired", "Missed", "Skipped"] | None = Field(
+        None,
+        description="Fired made a job; Missed came too late or while suspended; Skipped found no room or an error.",
+    )
+    job_name: str | None = Field(None, description="The name of the Job that it made.")
+    reason: str | None = Field(None, description="Why it came to this, in a sentence for people.")
 
 
 class Fire(Model):
@@ -31,6 +40,7 @@ FIRE = Kind(
     plural="fires",
     singular="fire",
     model=Fire,
+    categories=("fleet",),
     fields={"spec.scheduleName": ("spec", "scheduleName"), "status.outcome": ("status", "outcome")},
     columns=(
         NAME,
@@ -41,5 +51,5 @@ FIRE = Kind(
         AGE,
         column("Reason", "status", "reason", wide=True),
     ),
-    description="One moment of a schedule and what came of it.",
+    description="One moment of a schedule and what came of it; it outlives the job that it made.",
 )

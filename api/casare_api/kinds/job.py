@@ -32,6 +32,7 @@ from casare_api.kinds.kind import (
     Uid,
     Word,
     column,
+    conditions,
     dig,
 )
 from casare_api.kinds.workflow import Concurrency, RequirementsSpec, Retry, WorkflowSpec
@@ -65,26 +66,63 @@ MUTABLE = frozenset({"cancel", "priority", "ttlAfterFinished"})
 
 
 class WorkflowRef(Model):
-    name: Word
-    revision: str | None = Field(None, pattern=r"^[0-9a-f]{12,64}$")
+    """A workflow of the same namespace."""
+
+    name: Word = Field(description="The Workflow's name.")
+    revision: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{12,64}$",
+        description="The revision that runs; the server fills in the workflow's newest, and takes no other.",
+    )
 
 
 class JobSpec(Model):
-    workflow_ref: WorkflowRef | None = None
-    workflow: WorkflowSpec | None = None
-    parameters: dict[str, Any] | None = None
-    priority: int | None = Field(None, ge=0, le=20, description="0 runs first, 20 last; default: the workflow's.")
-    requirements: RequirementsSpec | None = None
-    not_before: Timestamp | None = None
-    start_deadline: Duration | None = None
-    idempotency_key: str | None = Field(None, min_length=1, max_length=253)
-    concurrency: Concurrency | None = None
-    cancel: bool | None = None
-    timeout: Duration | None = None
-    grace_period: Duration | None = None
-    retry: Retry | None = None
-    lost_after: Duration | None = None
-    ttl_after_finished: Duration | None = None
+    """What is to run, with which parameters, where and when.
+
+    Exactly one of workflowRef and workflow says what. A submitted job can change only in cancel, priority and
+    ttlAfterFinished; what it leaves out of priority, timeout and the like comes from its workflow.
+    """
+
+    workflow_ref: WorkflowRef | None = Field(None, description="The workflow that it runs.")
+    workflow: WorkflowSpec | None = Field(None, description="A workflow of its own, in place of workflowRef.")
+    parameters: dict[str, Any] | None = Field(
+        None, description="What the workflow's schema of parameters asks for; defaults are filled in."
+    )
+    priority: int | None = Field(
+        None, ge=0, le=20, description="0 runs first, 20 last; where not set, the workflow's. It can be changed."
+    )
+    requirements: RequirementsSpec | None = Field(
+        None, description="Which robots may run it, beside what the workflow asks for: lists add up."
+    )
+    not_before: Timestamp | None = Field(None, description="The time before which it does not start.")
+    start_deadline: Duration | None = Field(
+        None, description="How long it may wait in the queue; then it is Expired. Where not set, for ever."
+    )
+    idempotency_key: str | None = Field(
+        None, min_length=1, max_length=253, description="A second job with this key, in the namespace, is not made."
+    )
+    concurrency: Concurrency | None = Field(
+        None, description="How many jobs of one key run at the same time; where not set, the workflow's."
+    )
+    cancel: bool | None = Field(
+        None, description="Whether it is to be cancelled; it can be set at any time and never be taken back."
+    )
+    timeout: Duration | None = Field(
+        None, description="How long an attempt may run before it fails; where not set, the workflow's."
+    )
+    grace_period: Duration | None = Field(
+        None, description="How long its processes have to end before they are killed; where not set, the workflow's."
+    )
+    retry: Retry | None = Field(
+        None, description="Whether it is tried again after a failure or a lost robot; where not set, the workflow's."
+    )
+    lost_after: Duration | None = Field(
+        None,
+        description="How long its robot may be silent before the attempt is lost; where not set, the workflow's.",
+    )
+    ttl_after_finished: Duration | None = Field(
+        None, description="How long it is kept once it is finished; where not set, the workflow's. It can be changed."
+    )
 
     @model_validator(mode="after")
     def _one_workflow(self) -> JobSpec:
@@ -93,34 +131,76 @@ class JobSpec(Model):
         return self
 
 
+_TEXT: dict[str, Any] = {"type": "string"}
+_REASONS: dict[str, Any] = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "rule": {"type": "string", "description": "The rule that keeps robots away, in one word."},
+            "message": {"type": "string", "description": "What the rule says, in a sentence for people."},
+            "robots": {"type": "integer", "description": "How many robots it keeps away."},
+        },
+    },
+}
+
+
 class AttemptStatus(OpenModel):
     """An attempt that is over."""
 
-    number: int = Field(ge=0)
-    phase: str
-    started_time: Timestamp | None = None
-    finished_time: Timestamp | None = None
+    number: int = Field(ge=0, description="Its number; the first is 1.")
+    phase: str = Field(
+        description="How it ended: Succeeded, Failed, Cancelled, Lost (with its robot) or Drained (given back)."
+    )
+    started_time: Timestamp | None = Field(None, description="When it began to run.")
+    finished_time: Timestamp | None = Field(None, description="When it ended.")
+    # What the server alone writes: any value passes, as before it had a name here.
+    robot_name: Any = Field(None, description="The name of the robot that had it.", json_schema_extra=_TEXT)
+    robot_uid: Any = Field(None, alias="robotUID", description="The uid of that robot.", json_schema_extra=_TEXT)
+    exit_code: Any = Field(
+        None, description="The exit code of its process, where it ended.", json_schema_extra={"type": "integer"}
+    )
+    reason: Any = Field(None, description="Why it ended so, in one word for programs.", json_schema_extra=_TEXT)
+    message: Any = Field(None, description="Why it ended so, in a sentence for people.", json_schema_extra=_TEXT)
 
 
 class JobStatus(OpenModel):
-    phase: Literal["Queued", "Assigned", "Running", "Succeeded", "Failed", "Cancelled", "Expired"] = "Queued"
-    attempt: int = Field(0, ge=0)
-    robot_name: str | None = None
-    robot_uid: Uid | None = Field(None, alias="robotUID")
-    queued_time: Timestamp | None = None
-    held_until: Timestamp | None = None
-    assigned_time: Timestamp | None = None
-    started_time: Timestamp | None = None
-    finished_time: Timestamp | None = None
-    cancel_time: Timestamp | None = None
-    exit_code: int | None = None
-    reason: str | None = None
-    message: str | None = None
-    outputs: dict[str, Any] | None = None
-    progress: dict[str, Any] | None = None
-    attempts: list[AttemptStatus] | None = None
+    """What became of the job so far."""
+
+    phase: Literal["Queued", "Assigned", "Running", "Succeeded", "Failed", "Cancelled", "Expired"] = Field(
+        "Queued",
+        description="Queued waits for a robot; Assigned has one that has not begun; Running; the others are final.",
+    )
+    attempt: int = Field(0, ge=0, description="The number of its current or last attempt; 0 before the first.")
+    robot_name: str | None = Field(None, description="The name of the robot that has the attempt, or had it.")
+    robot_uid: Uid | None = Field(None, alias="robotUID", description="The uid of that robot.")
+    queued_time: Timestamp | None = Field(None, description="When it was submitted.")
+    held_until: Timestamp | None = Field(
+        None, description="The time before which it is given to no robot: its notBefore, or the wait before a retry."
+    )
+    assigned_time: Timestamp | None = Field(None, description="When a robot was chosen for the attempt.")
+    started_time: Timestamp | None = Field(None, description="When the attempt began to run.")
+    finished_time: Timestamp | None = Field(None, description="When the job came to its final phase.")
+    cancel_time: Timestamp | None = Field(None, description="When its robot was asked to cancel it.")
+    exit_code: int | None = Field(None, description="The exit code of its process; 0 is success.")
+    reason: str | None = Field(None, description="Why it is in this phase, in one word for programs.")
+    message: str | None = Field(None, description="Why it is in this phase, in a sentence for people.")
+    outputs: dict[str, Any] | None = Field(None, description="What it gave out for other programs, by name.")
+    progress: dict[str, Any] | None = Field(
+        None, description="How far it says it is: percent from 0 to 100, and a message."
+    )
+    reasons: Any = Field(
+        None,
+        description="Why no robot takes it yet; joined when it is read, while it is Queued.",
+        json_schema_extra=_REASONS,
+    )
+    attempts: list[AttemptStatus] | None = Field(None, description="Its latest attempts that are over, oldest first.")
     earlier_attempts: dict[str, int] | None = Field(None, description="How many more there were, by how they ended.")
-    conditions: list[dict[str, Any]] | None = None
+    conditions: list[dict[str, Any]] | None = Field(
+        None,
+        description="What is true of the job and since when: Complete or Failed once it is final.",
+        json_schema_extra=conditions(),
+    )
 
     @model_validator(mode="after")
     def _has_what_its_phase_needs(self) -> JobStatus:

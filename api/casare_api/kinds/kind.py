@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 
 from casare_api.machinery import durations, times
@@ -57,11 +57,45 @@ def _timestamp(text: str) -> str:
     return text
 
 
-Duration = Annotated[str, AfterValidator(_duration)]
-Quantity = Annotated[str, AfterValidator(_quantity)]
-Timestamp = Annotated[str, AfterValidator(_timestamp)]
+# What schemas say of these texts; the validators say it in words, and know the limits that a pattern can't.
+_NUMBER = r"[0-9]{1,12}(\.[0-9]{1,9})?"
+_IN_UNITS = "".join(f"({_NUMBER}{unit})?" for unit in ("w", "d", "h", "m", "s", "ms"))
+_DURATION = {"type": "string", "minLength": 1, "pattern": f"^(0|{_IN_UNITS})$"}
+_QUANTITY = {"type": "string", "pattern": r"^[0-9]{1,19}(\.[0-9]{1,9})?([KMGTPE]i|[kMGTPE])?$"}
+_TIMESTAMP = {"type": "string", "format": "date-time"}
+
+Duration = Annotated[str, AfterValidator(_duration), WithJsonSchema(_DURATION)]
+Quantity = Annotated[str, AfterValidator(_quantity), WithJsonSchema(_QUANTITY)]
+Timestamp = Annotated[str, AfterValidator(_timestamp), WithJsonSchema(_TIMESTAMP)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 Uid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+
+
+def listed(kind: Literal["set", "map"], *keys: str) -> dict[str, Any]:
+    """`json_schema_extra` of a list whose items have owners of their own in a server-side apply.
+
+    The items of a `set` are scalars, those of a `map` objects known by the values of `keys`. A list that says nothing
+    is atomic: it belongs as a whole to whoever applied it.
+    """
+    return {"x-kubernetes-list-type": kind} | ({"x-kubernetes-list-map-keys": list(keys)} if keys else {})
+
+
+def conditions() -> dict[str, Any]:
+    """`json_schema_extra` of `status.conditions`: what the fields of a condition are, as everywhere in Kubernetes."""
+    described = {
+        "type": "What the condition is about, in one word such as Ready.",
+        "status": "Whether it holds: True, False or Unknown.",
+        "reason": "Why it is so, in one word for programs.",
+        "message": "Why it is so, in a sentence for people.",
+        "lastTransitionTime": "When the status last became another.",
+    }
+    fields = {name: {"type": "string", "description": text} for name, text in described.items()}
+    items = {"type": "object", "properties": fields, "x-kubernetes-preserve-unknown-fields": True}
+    return listed("map", "type") | {"items": items}
+
+
+# Of a list that a strategic merge patch of a built-in kind merges as well (see `machinery.strategic`).
+_PATCHED: dict[str, Any] = {"x-kubernetes-patch-strategy": "merge"}
 
 
 class NoSpec(Model):
@@ -69,32 +103,74 @@ class NoSpec(Model):
 
 
 class OwnerReference(Model):
-    api_version: str
-    kind: str
-    name: str
-    uid: Uid
-    controller: bool | None = None
-    block_owner_deletion: bool | None = None
+    """An object that this one belongs to."""
+
+    api_version: str = Field(description="The owner's API group and version, such as fleet.casare.net/v1.")
+    kind: str = Field(description="The owner's kind.")
+    name: str = Field(description="The owner's name; it is in the same namespace, or in none.")
+    uid: Uid = Field(description="The owner's uid: another object of the same name is not the owner.")
+    controller: bool | None = Field(None, description="Whether this owner is the one that manages the object.")
+    block_owner_deletion: bool | None = Field(
+        None, description="Whether a foreground deletion of the owner waits until this object is gone."
+    )
 
 
 class ObjectMeta(Model):
-    """`metadata` as in Kubernetes; what the server fills in is accepted and ignored on the way in."""
+    """What every object has: its name, its labels, and what the server notes about it.
 
-    name: str | None = None
-    generate_name: str | None = None
-    namespace: str | None = None
-    uid: str | None = None
-    resource_version: str | None = None
-    generation: int | None = None
-    creation_timestamp: Timestamp | None = None
-    deletion_timestamp: Timestamp | None = None
-    deletion_grace_period_seconds: int | None = None
-    labels: dict[str, str] | None = None
-    annotations: dict[str, str] | None = None
-    finalizers: list[str] | None = Field(None, max_length=100)
-    owner_references: list[OwnerReference] | None = Field(None, max_length=100)
-    managed_fields: list[Any] | None = None
-    self_link: str | None = None
+    The server fills in uid, resourceVersion, generation and the times; what a request says of them is checked or
+    ignored, never kept.
+    """
+
+    name: str | None = Field(
+        None,
+        description="The name, unique within the kind and namespace: lower case letters, digits, '-' and '.'. "
+        "It can't be changed.",
+    )
+    generate_name: str | None = Field(
+        None, description="The beginning of a name that the server makes unique by five letters, where none is given."
+    )
+    namespace: str | None = Field(None, description="The namespace that the object is in; it can't be changed.")
+    uid: str | None = Field(
+        None, description="The object's identity, made by the server; a new object of the same name has another."
+    )
+    resource_version: str | None = Field(
+        None,
+        description="The number of the change that made the object what it is. In an update it says which state was "
+        "looked at: 409 Conflict where there is a later one.",
+    )
+    generation: int | None = Field(
+        None, description="Counts the changes of what people want: of anything but metadata and status."
+    )
+    creation_timestamp: Timestamp | None = Field(None, description="When the object was made.")
+    deletion_timestamp: Timestamp | None = Field(
+        None, description="When its deletion was asked for; it goes once its finalizers are gone."
+    )
+    deletion_grace_period_seconds: int | None = Field(
+        None, description="Seconds between the request to delete the object and its deletion; always 0."
+    )
+    labels: dict[str, str] | None = Field(
+        None, description="Words to select objects by: key and value of at most 63 letters, digits, '-', '_' and '.'."
+    )
+    annotations: dict[str, str] | None = Field(
+        None, description="Notes of people and programs that nothing selects by; at most 256 KiB in all."
+    )
+    finalizers: list[str] | None = Field(
+        None,
+        max_length=100,
+        description="Who has to do something before the object may go; each takes its own word off the list.",
+        json_schema_extra=listed("set") | _PATCHED,
+    )
+    owner_references: list[OwnerReference] | None = Field(
+        None,
+        max_length=100,
+        description="The objects that this one belongs to: when all of them are gone, it is deleted.",
+        json_schema_extra=listed("map", "uid") | _PATCHED | {"x-kubernetes-patch-merge-key": "uid"},
+    )
+    managed_fields: list[Any] | None = Field(
+        None, description="Who manages which fields, for server-side apply; kept by the server."
+    )
+    self_link: str | None = Field(None, description="Not used any more; accepted and dropped.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +190,8 @@ class Kind:
     `model` validates the whole object; `fields` are the selectable fields besides metadata.name and
     metadata.namespace, each with the path of its value; `observed` are status fields that the store joins on
     read instead of keeping them in the object. `not_yet` are fields that this release keeps and does nothing with:
-    whoever sets one to another value than that beside it is warned.
+    whoever sets one to another value than that beside it is warned. `categories` are words for several kinds at once:
+    `kubectl get all` lists what people work with every day.
     """
 
     kind: str
@@ -128,9 +205,10 @@ class Kind:
     namespaced: bool = True
     fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     observed: tuple[str, ...] = ()
-    categories: tuple[str, ...] = ("fleet",)
+    categories: tuple[str, ...] = ("fleet", "all")
     description: str = ""
     not_yet: Mapping[str, Any] = field(default_factory=dict)
+    sealed: bool = False
 
     @property
     def api_version(self) -> str:

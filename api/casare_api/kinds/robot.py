@@ -27,7 +27,9 @@ from casare_api.kinds.kind import (
     Timestamp,
     Word,
     column,
+    conditions,
     dig,
+    listed,
     since,
 )
 
@@ -48,21 +50,33 @@ TRANSITIONS: dict[RobotPhase, frozenset[RobotPhase]] = {
 
 
 class Drain(Model):
-    deadline: Duration = "15m"
-    then: Literal["Wait", "Requeue", "Cancel"] = "Requeue"
+    """What becomes of the jobs that still run when the robot is to be Drained."""
+
+    deadline: Duration = Field("15m", description="How long they may go on.")
+    then: Literal["Wait", "Requeue", "Cancel"] = Field(
+        "Requeue",
+        description="What becomes of those that run at the deadline: they go on (Wait), go back to the queue for "
+        "another robot (Requeue), or are cancelled (Cancel).",
+    )
 
 
 class Taint(Model):
-    key: Word
-    value: str | None = None
-    effect: Literal["NoPlace"] = "NoPlace"
+    """A mark that keeps jobs away."""
+
+    key: Word = Field(description="The mark's name; a job tolerates it by this name.")
+    value: str | None = Field(None, description="A word that tells marks of one name apart.")
+    effect: Literal["NoPlace"] = Field("NoPlace", description="NoPlace: no job comes here that does not tolerate it.")
 
 
 class MaintenanceWindow(Model):
-    name: Word
-    cron: Word
-    duration: Duration
-    time_zone: str | None = None
+    """A time that comes again and again at which the robot takes no new work."""
+
+    name: Word = Field(description="The window's name, unique within the robot.")
+    cron: Word = Field(description="When it begins, as a cron rule of five fields such as `0 2 * * 0`.")
+    duration: Duration = Field(description="How long it lasts, such as 2h.")
+    time_zone: str | None = Field(
+        None, description="The time zone of the rule by its IANA name, such as Europe/Berlin; otherwise UTC."
+    )
 
     @field_validator("cron")
     @classmethod
@@ -82,33 +96,87 @@ class MaintenanceWindow(Model):
 
 
 class RobotSpec(Model):
-    robot_id: str | None = Field(None, min_length=1, max_length=253, description="What the agent calls itself.")
-    display_name: str | None = Field(None, min_length=1, max_length=253)
-    serves: list[Word] | None = Field(
-        None, max_length=1000, description='Namespaces whose jobs it takes; "*" is all.'
+    """What the robot can do, which jobs it takes, and whether it may take any."""
+
+    robot_id: str | None = Field(
+        None, min_length=1, max_length=253, description="What the agent calls itself; where not set, the object's name."
     )
-    environment: str = Field("default", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-    capabilities: list[Word] | None = Field(None, max_length=100)
-    tags: list[Word] | None = Field(None, max_length=100)
-    max_concurrent_jobs: int = Field(1, ge=1, le=100)
-    desired_state: Literal["Active", "Paused", "Drained"] = "Active"
-    drain: Drain | None = None
-    restart_requested_at: Timestamp | None = None
-    taints: list[Taint] | None = Field(None, max_length=100)
-    maintenance_windows: list[MaintenanceWindow] | None = Field(None, max_length=100)
+    display_name: str | None = Field(
+        None, min_length=1, max_length=253, description="What people call it; where not set, its robotId."
+    )
+    serves: list[Word] | None = Field(
+        None,
+        max_length=1000,
+        description='Namespaces whose jobs it takes; "*" is all of them. Where not set, its own.',
+        json_schema_extra=listed("set"),
+    )
+    environment: str = Field(
+        "default",
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        description="The environment it belongs to, such as production or staging: lower case letters, digits and "
+        "'-'. Jobs that ask for another one do not come here.",
+    )
+    capabilities: list[Word] | None = Field(
+        None,
+        max_length=100,
+        description="What it can do that not every robot can: browser, desktop, gpu, high_memory, or words of yours.",
+        json_schema_extra=listed("set"),
+    )
+    tags: list[Word] | None = Field(
+        None,
+        max_length=100,
+        description="Words of yours, such as a department's, that jobs may ask for.",
+        json_schema_extra=listed("set"),
+    )
+    max_concurrent_jobs: int = Field(1, ge=1, le=100, description="How many jobs it runs at the same time, 1 to 100.")
+    desired_state: Literal["Active", "Paused", "Drained"] = Field(
+        "Active",
+        description="Active takes jobs; Paused finishes those it has and takes no new ones; Drained gives those it has "
+        "back as well, as `drain` says.",
+    )
+    drain: Drain | None = Field(None, description="What becomes of running jobs when desiredState is Drained.")
+    restart_requested_at: Timestamp | None = Field(
+        None, description="The agent restarts once for each new time that is written here, when it has no job."
+    )
+    taints: list[Taint] | None = Field(
+        None,
+        max_length=100,
+        description="Marks that keep away all jobs that do not tolerate them.",
+        json_schema_extra=listed("map", "key"),
+    )
+    maintenance_windows: list[MaintenanceWindow] | None = Field(
+        None,
+        max_length=100,
+        description="Times at which it takes no new work, again and again.",
+        json_schema_extra=listed("map", "name"),
+    )
 
 
 class Slots(Model):
-    total: int = Field(ge=0, le=100)
-    used: int = Field(ge=0, le=1_000_000)
+    """How many jobs it has room for; joined when it is read."""
+
+    total: int = Field(ge=0, le=100, description="How many jobs it may have at the same time.")
+    used: int = Field(ge=0, le=1_000_000, description="How many it has: Assigned or Running.")
 
 
 class RobotStatus(OpenModel):
-    phase: Literal["Pending", "Idle", "Busy", "Offline"] | None = None
-    conditions: list[dict[str, Any]] | None = Field(None, max_length=100)
-    last_seen_time: Timestamp | None = None
-    slots: Slots | None = None
-    agent: dict[str, Any] | None = None
+    """How the robot is, as the server sees it and its agent tells."""
+
+    phase: Literal["Pending", "Idle", "Busy", "Offline"] | None = Field(
+        None,
+        description="Pending was never seen; Idle has no job; Busy has some; Offline gives no sign of life.",
+    )
+    conditions: list[dict[str, Any]] | None = Field(
+        None,
+        max_length=100,
+        description="What is true of the robot and since when: Ready while its heartbeats come.",
+        json_schema_extra=conditions(),
+    )
+    last_seen_time: Timestamp | None = Field(None, description="When its agent last gave a sign of life.")
+    slots: Slots | None = Field(None, description="How many jobs it has, and how many it may have.")
+    agent: dict[str, Any] | None = Field(
+        None, description="What its agent says of itself: version, hostname, os, pid, startedTime and more."
+    )
 
 
 class Robot(Model):
@@ -151,5 +219,5 @@ ROBOT = Kind(
         column("Version", "status", "agent", "version", wide=True),
         column("Host", "status", "agent", "hostname", wide=True),
     ),
-    description="One agent on one computer: what it can do and whether it may take work.",
+    description="One agent on one computer: what it can do, whether it may take work, and how it is.",
 )

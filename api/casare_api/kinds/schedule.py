@@ -19,23 +19,30 @@ from casare_api.kinds.kind import (
     OpenModel,
     Timestamp,
     column,
+    conditions,
     since,
     until,
 )
 
 
 class CatchUp(Model):
-    max: int = Field(10, ge=1, le=1000)
+    """How much misfirePolicy CatchUp makes up for."""
+
+    max: int = Field(10, ge=1, le=1000, description="The most missed times that are made up for, the latest of them.")
 
 
 class History(Model):
-    succeeded: int = Field(3, ge=0, le=1000)
-    failed: int = Field(5, ge=0, le=1000)
+    """How many of the schedule's finished jobs are kept."""
+
+    succeeded: int = Field(3, ge=0, le=1000, description="How many that succeeded.")
+    failed: int = Field(5, ge=0, le=1000, description="How many that failed.")
 
 
 class TemplateMeta(Model):
-    labels: dict[str, str] | None = None
-    annotations: dict[str, str] | None = None
+    """What each job gets beside its name."""
+
+    labels: dict[str, str] | None = Field(None, description="Labels of each job.")
+    annotations: dict[str, str] | None = Field(None, description="Annotations of each job.")
 
     @field_validator("labels", "annotations")
     @classmethod
@@ -49,25 +56,53 @@ class TemplateMeta(Model):
 
 
 class JobTemplate(Model):
-    metadata: TemplateMeta | None = None
-    spec: JobSpec
+    """The job that each fire makes."""
+
+    metadata: TemplateMeta | None = Field(None, description="Labels and annotations of each job.")
+    spec: JobSpec = Field(
+        description="The job's spec; texts in its parameters may hold places such as {{ scheduledTime | month:-1 }}."
+    )
 
 
 class ScheduleSpec(Model):
-    cron: str | None = None
-    every: Duration | None = None
-    at: Timestamp | None = None
-    time_zone: str = "UTC"
-    dst: Literal["Once", "Skip", "Twice"] = "Once"
-    misfire_policy: Literal["Skip", "FireOnce", "CatchUp"] = "FireOnce"
-    catch_up: CatchUp | None = None
-    start_deadline: Duration | None = None
-    concurrency_policy: Literal["Allow", "Forbid", "Replace"] = "Allow"
-    jitter: Duration | None = None
-    suspend: bool = False
-    pause_on_failures: int | None = Field(None, ge=1)
-    history: History | None = None
-    job_template: JobTemplate
+    """When the schedule fires, and what it makes. Exactly one of cron, every and at says when."""
+
+    cron: str | None = Field(
+        None, description="A cron rule of five fields (minute hour day month weekday), such as `30 2 1 * *`."
+    )
+    every: Duration | None = Field(
+        None, description="The time between two fires, in whole seconds, counted from the schedule's creation."
+    )
+    at: Timestamp | None = Field(None, description="The one time at which it fires.")
+    time_zone: str = Field("UTC", description="The time zone of cron by its IANA name, such as Europe/Berlin.")
+    dst: Literal["Once", "Skip", "Twice"] = Field(
+        "Once",
+        description="What becomes of local times that daylight saving repeats or leaves out: they fire Once in any "
+        "case; Skip leaves out those that do not exist; Twice fires both of those that exist twice.",
+    )
+    misfire_policy: Literal["Skip", "FireOnce", "CatchUp"] = Field(
+        "FireOnce",
+        description="What becomes of times that passed by more than 60 s while nobody was there: Skip makes up for "
+        "none, FireOnce for the latest, CatchUp for the latest catchUp.max.",
+    )
+    catch_up: CatchUp | None = Field(None, description="How much is made up for with misfirePolicy CatchUp.")
+    start_deadline: Duration | None = Field(
+        None, description="How late a fire may be at most; what comes later never fires. Where not set, any time."
+    )
+    concurrency_policy: Literal["Allow", "Forbid", "Replace"] = Field(
+        "Allow",
+        description="What a fire does while an earlier job of the schedule is not finished: Allow makes another one, "
+        "Forbid skips the fire, Replace cancels the earlier job.",
+    )
+    jitter: Duration | None = Field(
+        None, description="Each fire is late by less than this, always the same for one schedule and time."
+    )
+    suspend: bool = Field(False, description="Whether it rests: times that pass are recorded as missed.")
+    pause_on_failures: int | None = Field(
+        None, ge=1, description="After how many failed jobs in a row it suspends itself."
+    )
+    history: History | None = Field(None, description="How many of its finished jobs are kept.")
+    job_template: JobTemplate = Field(description="The job that each fire makes.")
 
     @field_validator("cron")
     @classmethod
@@ -102,9 +137,23 @@ class ScheduleSpec(Model):
 
 
 class ScheduleStatus(OpenModel):
-    next_fire_time: Timestamp | None = None
-    last_fire_time: Timestamp | None = None
-    active: list[Any] | None = None
+    """When the schedule fires next, and what came of it so far."""
+
+    next_fire_time: Timestamp | None = Field(None, description="The next time of its rule; missing when there is none.")
+    last_fire_time: Timestamp | None = Field(None, description="The last time of its rule that made a job.")
+    active: list[Any] | None = Field(None, description="Its jobs that are not finished.")
+    # What the server alone writes: any value passes, as before it had a name here.
+    last_job_name: Any = Field(
+        None, description="The name of the job that it made last.", json_schema_extra={"type": "string"}
+    )
+    missed: Any = Field(
+        None, description="How many of its times made no job in all.", json_schema_extra={"type": "integer"}
+    )
+    conditions: Any = Field(
+        None,
+        description="What is true of the schedule: Ready is False while its rule can't be carried out.",
+        json_schema_extra={"type": "array", **conditions()},
+    )
 
 
 class Schedule(Model):

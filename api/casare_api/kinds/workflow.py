@@ -11,7 +11,19 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from casare_api.kinds.kind import AGE, NAME, Duration, Kind, Model, ObjectMeta, OpenModel, Quantity, Word, column
+from casare_api.kinds.kind import (
+    AGE,
+    NAME,
+    Duration,
+    Kind,
+    Model,
+    ObjectMeta,
+    OpenModel,
+    Quantity,
+    Word,
+    column,
+    listed,
+)
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import LabelSelector
 
@@ -19,18 +31,26 @@ MAX_SCHEMA = 64 * 1024  # characters; every job is checked against it while othe
 
 
 class GitFile(Model):
-    source: Word
-    path: Word
+    """A file of a git repository."""
+
+    source: Word = Field(description="The name of the Source that knows the repository.")
+    path: Word = Field(description="The file's path in the repository.")
 
 
 class Code(Model):
     """What a runner runs: exactly one of file, inline, module, git."""
 
-    file: Word | None = None
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="Of `file`; `casare apply` fills it in.")
-    inline: str | None = None
-    module: str | None = Field(None, pattern=r"^[A-Za-z_][\w.]*$")
-    git: GitFile | None = None
+    file: Word | None = Field(
+        None, description="The path of a file beside the manifest; `casare apply` sends it along."
+    )
+    sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of `file` in hex; `casare apply` fills it in."
+    )
+    inline: str | None = Field(None, description="The text of the script itself.")
+    module: str | None = Field(
+        None, pattern=r"^[A-Za-z_][\w.]*$", description="A module that the robot's Python has, run as `python -m` does."
+    )
+    git: GitFile | None = Field(None, description="A file of a git repository; agents of this release refuse it.")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Code:
@@ -41,14 +61,26 @@ class Code(Model):
 
 
 class PythonRunner(Model):
-    interpreter: Word | None = None
-    requirements: list[Word] | None = None
+    """The Python that runner python uses."""
+
+    interpreter: Word | None = Field(
+        None, description="The interpreter's name or path on the robot; where not set, the agent's own."
+    )
+    requirements: list[Word] | None = Field(
+        None,
+        description="Packages as pip names them, such as `openpyxl>=3.1`: the robot keeps a virtual environment for "
+        "each set of them.",
+    )
 
 
 class WorkflowFile(Model):
-    name: Word
-    path: Word
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """A file that goes along."""
+
+    name: Word = Field(description="Where it lies in the job's work directory: a relative path inside it.")
+    path: Word = Field(description="Where it lies beside the manifest; `casare apply` sends it along.")
+    sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the file in hex; `casare apply` fills it in."
+    )
 
     @field_validator("name")
     @classmethod
@@ -59,41 +91,73 @@ class WorkflowFile(Model):
 
 
 class KeyRef(Model):
-    name: Word
-    key: Word
+    """One entry of a Secret."""
+
+    name: Word = Field(description="The Secret's name, in the same namespace.")
+    key: Word = Field(description="The entry's key in it.")
 
 
 class EnvVar(Model):
-    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    value: str | None = None
-    secret_ref: KeyRef | None = None
+    """An environment variable."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="The variable's name.")
+    value: str | None = Field(None, description="Its value.")
+    secret_ref: KeyRef | None = Field(None, description="Where its value is kept, in place of `value`.")
 
 
 class Expression(Model):
-    key: Word
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]
-    values: list[str] | None = None
+    """A condition on a robot's labels."""
+
+    key: Word = Field(description="The label's key.")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"] = Field(
+        description="In and NotIn compare with `values`, Exists and DoesNotExist take none, Gt and Lt one whole number."
+    )
+    values: list[str] | None = Field(None, description="What the label's value is compared with.")
 
 
 class Toleration(Model):
-    key: Word | None = None
-    operator: Literal["Exists", "Equal"] = "Equal"
-    value: str | None = None
+    """A robot's mark that does not keep the job away."""
+
+    key: Word | None = Field(None, description="The key of the taint; where not set, any.")
+    operator: Literal["Exists", "Equal"] = Field(
+        "Equal", description="Exists tolerates any value of the taint, Equal the one in `value`."
+    )
+    value: str | None = Field(None, description="The taint's value, for operator Equal.")
 
 
 class Preference(Model):
-    same_robot: bool | None = None
-    labels: dict[str, str] | None = None
+    """What the job would like of a robot and can do without."""
+
+    same_robot: bool | None = Field(None, description="Whether another attempt should go to the robot of the last one.")
+    labels: dict[str, str] | None = Field(None, description="Labels that the robot should have.")
 
 
 class RequirementsSpec(Model):
-    environment: Word | None = None
-    capabilities: list[Word] | None = Field(None, max_length=100)
-    tags: list[Word] | None = Field(None, max_length=100)
-    robot_selector: list[Expression] | None = None
-    tolerations: list[Toleration] | None = None
-    robot_name: Word | None = None
-    prefer: list[Preference] | None = None
+    """Which robots may run it. Those of a job narrow those of its workflow."""
+
+    environment: Word | None = Field(None, description="The robot's environment; where not set, any.")
+    capabilities: list[Word] | None = Field(
+        None,
+        max_length=100,
+        description="Capabilities that the robot must have, all of them.",
+        json_schema_extra=listed("set"),
+    )
+    tags: list[Word] | None = Field(
+        None,
+        max_length=100,
+        description="Tags that the robot must have, all of them.",
+        json_schema_extra=listed("set"),
+    )
+    robot_selector: list[Expression] | None = Field(
+        None, description="Conditions on the robot's labels, all of which must hold."
+    )
+    tolerations: list[Toleration] | None = Field(
+        None, description="Marks (taints) of robots that do not keep the job away."
+    )
+    robot_name: Word | None = Field(None, description="The name of the one robot that may run it.")
+    prefer: list[Preference] | None = Field(
+        None, description="What a robot should have where several may run it, the most important first."
+    )
 
     @field_validator("robot_selector")
     @classmethod
@@ -106,48 +170,96 @@ class RequirementsSpec(Model):
 
 
 class Backoff(Model):
-    initial: Duration = "10s"
-    factor: float = Field(2, ge=1, le=100)
-    max: Duration = "5m"
+    """How long a failed job waits before it is tried again."""
+
+    initial: Duration = Field("10s", description="The wait after the first failure.")
+    factor: float = Field(2, ge=1, le=100, description="How many times longer each wait is than the one before.")
+    max: Duration = Field("5m", description="The longest wait.")
 
 
 class Retry(Model):
-    limit: int = Field(0, ge=0, le=1000)
-    backoff: Backoff = Backoff()
-    on_robot_lost: Literal["Requeue", "Fail", "Wait"] = "Requeue"
-    robot_lost_limit: int = Field(3, ge=0, le=1000)
-    self_fence: bool = False
+    """Whether a job is tried again when it failed or its robot was lost."""
+
+    limit: int = Field(0, ge=0, le=1000, description="How often a job that failed is tried again; 0 is never.")
+    backoff: Backoff = Field(Backoff(), description="How long it waits before each try.")
+    on_robot_lost: Literal["Requeue", "Fail", "Wait"] = Field(
+        "Requeue",
+        description="What becomes of a job whose robot is lost while it runs: Requeue runs it again elsewhere (at "
+        "least once), Fail ends it, Wait waits for the robot to come back (at most once).",
+    )
+    robot_lost_limit: int = Field(
+        3, ge=0, le=1000, description="How many lost robots a job outlives with onRobotLost Requeue; then it fails."
+    )
+    self_fence: bool = Field(
+        False, description="Whether a robot that can't reach the server ends the job itself before lostAfter is over."
+    )
 
 
 class Concurrency(Model):
-    key: Word
-    limit: int = Field(1, ge=1, le=100_000)
+    """How many jobs of one key run at the same time."""
+
+    key: Word = Field(
+        description="What the jobs share, such as a login; it may hold places like {{ parameters.month }}."
+    )
+    limit: int = Field(1, ge=1, le=100_000, description="How many of them may run at the same time.")
 
 
 class Limits(Model):
-    memory: Quantity | None = None
-    log_size: Quantity | None = None
-    artifact_size: Quantity | None = None
+    """What a job may use, in bytes or in words such as 500Mi."""
+
+    memory: Quantity | None = Field(None, description="Memory of all its processes together.")
+    log_size: Quantity | None = Field(None, description="Output that is kept of each attempt; the rest is cut.")
+    artifact_size: Quantity | None = Field(None, description="All the files that it leaves behind.")
 
 
 class WorkflowSpec(Model):
-    description: str | None = Field(None, max_length=2000)
-    runner: Word = Field(description="command, python, or the name of a plug-in.")
-    source: Code | None = None
-    python: PythonRunner | None = None
-    args: list[str] | None = Field(None, max_length=1000)
-    files: list[WorkflowFile] | None = Field(None, max_length=1000)
-    env: list[EnvVar] | None = Field(None, max_length=1000)
-    parameters: dict[str, Any] | None = Field(None, description="JSON Schema of a job's parameters.")
-    requirements: RequirementsSpec | None = None
-    priority: int = Field(10, ge=0, le=20, description="0 runs first, 20 last.")
-    timeout: Duration | None = None
-    grace_period: Duration = "20s"
-    retry: Retry | None = None
-    lost_after: Duration = "2m"
-    concurrency: Concurrency | None = None
-    limits: Limits | None = None
-    ttl_after_finished: Duration = "7d"
+    """What is run, with what and where, and what becomes of it when it fails."""
+
+    description: str | None = Field(None, max_length=2000, description="What it does, in words for people.")
+    runner: Word = Field(
+        description="What runs it: command (a program or a shell script), python, or the name of a robot's plug-in."
+    )
+    source: Code | None = Field(
+        None, description="What the runner runs: exactly one of file, inline, module and git. Needed for python."
+    )
+    python: PythonRunner | None = Field(None, description="The interpreter and the packages that runner python uses.")
+    args: list[str] | None = Field(
+        None,
+        max_length=1000,
+        description="The arguments; for runner command without a source, the program first. They may hold places such "
+        "as {{ parameters.month }}.",
+    )
+    files: list[WorkflowFile] | None = Field(
+        None,
+        max_length=1000,
+        description="Files that lie in the work directory of each job.",
+        json_schema_extra=listed("map", "name"),
+    )
+    env: list[EnvVar] | None = Field(
+        None, max_length=1000, description="Environment variables of each job.", json_schema_extra=listed("map", "name")
+    )
+    parameters: dict[str, Any] | None = Field(
+        None, description="JSON Schema of a job's parameters, which are checked when it is submitted."
+    )
+    requirements: RequirementsSpec | None = Field(None, description="Which robots may run it; where not set, any.")
+    priority: int = Field(
+        10,
+        ge=0,
+        le=20,
+        description="0 runs first, 20 last; each step counts like a wait of some minutes, so that nothing waits for "
+        "ever.",
+    )
+    timeout: Duration | None = Field(
+        None, description="How long an attempt may run before it fails; where not set, for ever."
+    )
+    grace_period: Duration = Field(
+        "20s", description="How long its processes have to end by themselves before they are killed."
+    )
+    retry: Retry | None = Field(None, description="Whether it is tried again when it failed or its robot was lost.")
+    lost_after: Duration = Field("2m", description="How long its robot may be silent before the attempt is lost.")
+    concurrency: Concurrency | None = Field(None, description="How many jobs of one key run at the same time.")
+    limits: Limits | None = Field(None, description="What a job may use.")
+    ttl_after_finished: Duration = Field("7d", description="How long a finished job is kept.")
 
     @field_validator("parameters")
     @classmethod
@@ -167,7 +279,11 @@ class WorkflowSpec(Model):
 
 
 class WorkflowStatus(OpenModel):
-    revision: str | None = None
+    """Under which name the content is kept."""
+
+    revision: str | None = Field(
+        None, description="The hash that names this content; new jobs run it, earlier ones keep theirs."
+    )
 
 
 class Workflow(Model):

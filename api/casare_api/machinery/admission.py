@@ -18,12 +18,14 @@ from pydantic import BaseModel, ValidationError
 from casare_api.kinds.kind import Kind, Object, ObjectMeta, dig
 from casare_api.machinery import names
 from casare_api.machinery.errors import ApiError, Cause
+from casare_api.machinery.names import LONGEST_NAME
 
 FieldValidation = Literal["Strict", "Warn", "Ignore"]
 MAX_ANNOTATIONS = 256 * 1024  # bytes, as in Kubernetes
 MAX_DEPTH = 100
 MAX_VALUES = 100_000  # in one object; more of them are data and belong into a file
 MAX_CAUSES = 20  # told at once
+HIDDEN = "(hidden)"  # in place of a value of a sealed kind
 
 
 def admit(kind: Kind, obj: Any, mode: FieldValidation = "Strict") -> tuple[Object, list[str]]:
@@ -32,7 +34,7 @@ def admit(kind: Kind, obj: Any, mode: FieldValidation = "Strict") -> tuple[Objec
     Raises ApiError 400 for what is no object of this kind or (Strict) has unknown fields, 422 with one cause per
     wrong field otherwise.
     """
-    check_storable(obj)
+    check_storable(obj, kind.sealed)
     check_type(kind, obj)
     model, obj, unknown = _parse(kind, obj, mode)
     problems = check_metadata(kind, obj.get("metadata") or {})
@@ -83,10 +85,10 @@ def check_type(kind: Kind, obj: Any) -> None:
         raise _invalid_object(kind, obj, [Cause("metadata", "FieldValueRequired", "Required value: an object")])
 
 
-def check_storable(value: Any) -> None:
+def check_storable(value: Any, is_hidden: bool = True) -> None:
     """Refuses what Postgres or JSON can't keep: NUL characters, lone surrogates, NaN, too deep, too many.
 
-    Raises ApiError 400. Needs no recursion.
+    Raises ApiError 400, which shows no text that `is_hidden`. Needs no recursion.
     """
     level, depth, count = [value], 0, 0
     while level:
@@ -99,10 +101,10 @@ def check_storable(value: Any) -> None:
         for item in level:
             found = item.__class__
             if found is str:
-                _check_text(item)
+                _check_text(item, is_hidden)
             elif found is dict:
                 for key in item:
-                    _check_key(key)
+                    _check_key(key, is_hidden)
                 below.extend(item.values())
             elif found is list:
                 below.extend(item)
@@ -111,15 +113,15 @@ def check_storable(value: Any) -> None:
         level, depth = below, depth + 1
 
 
-def _check_key(key: Any) -> None:
+def _check_key(key: Any, is_hidden: bool) -> None:
     if key.__class__ is not str:
         raise ApiError.bad_request(f"key {_show(key)} must be a string")
-    _check_text(key)
+    _check_text(key, is_hidden)
 
 
-def _check_text(text: str) -> None:
+def _check_text(text: str, is_hidden: bool) -> None:
     if "\x00" in text or (not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)):
-        shown = ascii(text if len(text) <= 40 else text[:37] + "...")
+        shown = HIDDEN if is_hidden else ascii(text if len(text) <= 40 else text[:37] + "...")
         raise ApiError.bad_request(f"text must not hold NUL characters or lone surrogates, found {shown}")
 
 
@@ -217,7 +219,11 @@ def _drop(obj: Any, loc: Sequence[str | int]) -> Any:
 
 def _cause(kind: Kind, obj: Object, error: Any) -> Cause:
     field, context, found = _path(error["loc"]), error.get("ctx") or {}, error["type"]
-    value = _value_at(obj, error["loc"])
+    if error["loc"][-1:] == ("[key]",):  # what is wrong is the key of a map, which is no secret
+        key = str(error["loc"][-2])
+        field = f"{_path(error['loc'][:-2])}[{key[:LONGEST_NAME]}]"
+        return Cause.invalid(field, key, str(context.get("error") or _words(error)))
+    value = _Hidden() if kind.sealed else _value_at(obj, error["loc"])
     if found == "extra_forbidden":
         allowed = ", ".join(_fields_at(kind.model, error["loc"][:-1]))
         return Cause(field, "FieldValueForbidden", f"unknown field; allowed here: {allowed}" if allowed else "unknown")
@@ -227,6 +233,8 @@ def _cause(kind: Kind, obj: Object, error: Any) -> Cause:
     if found in ("literal_error", "enum"):
         allowed = context.get("expected", "").replace(" or ", ", ").replace("'", '"')
         return Cause(field, "FieldValueNotSupported", f"Unsupported value: {_show(value)}: supported values: {allowed}")
+    if found == "of_field":  # a rule across fields that says itself which one is wrong, and how
+        return Cause(context["field"], context["reason"], error["msg"])
     if found == "value_error":
         return _from_rule(field, value, str(context.get("error")))
     message = _words(error)
@@ -320,8 +328,14 @@ def _value_at(obj: Any, loc: Sequence[str | int]) -> Any:
     return obj
 
 
+class _Hidden:
+    """Stands for a value that no message shows."""
+
+
 def _show(value: Any) -> str:
     """A value as people see it in a message, cut at 80 characters."""
+    if isinstance(value, _Hidden):
+        return HIDDEN
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except RecursionError:

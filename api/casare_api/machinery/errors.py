@@ -86,14 +86,25 @@ class Cause:
 
 
 class ApiError(Exception):
-    """A refusal: HTTP status, reason word, message for people, and the details clients look into."""
+    """A refusal: HTTP status, reason word, message for people, and the details clients look into.
 
-    def __init__(self, status: int, reason: str, message: str, details: dict[str, Any] | None = None) -> None:
-        super().__init__(status, reason, message, details)
+    `metadata` is that of the Status: where a list can't go on, it tells how to go on all the same.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        details: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(status, reason, message, details, metadata)
         self.status = status
         self.reason = reason
         self.message = message
         self.details = details
+        self.metadata = metadata
 
     def __str__(self) -> str:
         return self.message
@@ -119,7 +130,7 @@ class ApiError(Exception):
         status: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": self.metadata or {},
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,
@@ -134,12 +145,13 @@ class ApiError(Exception):
         """The error an answer carries; ``body`` is bytes, text or parsed JSON, of a ``Status`` or of anything else."""
         parsed = _parse(body)
         if isinstance(parsed, Mapping) and parsed.get("kind") == "Status":
-            details = parsed.get("details")
+            details, metadata = parsed.get("details"), parsed.get("metadata")
             return cls(
                 _code(parsed.get("code"), status),
                 str(parsed.get("reason") or _reason(status)),
                 str(parsed.get("message") or _reason(status)),
                 dict(details) if isinstance(details, Mapping) else None,
+                dict(metadata) if isinstance(metadata, Mapping) and metadata else None,
             )
         return cls(status, _reason(status), _foreign_message(parsed) or f"{_reason(status)} (HTTP {status})")
 
@@ -193,9 +205,9 @@ class ApiError(Exception):
         return cls(409, "Conflict", message, _details(kind, name))
 
     @classmethod
-    def expired(cls, message: str) -> ApiError:
-        """410: the history or the page asked for is gone; whoever asked lists again."""
-        return cls(410, "Expired", message)
+    def expired(cls, message: str, go_on: str | None = None) -> ApiError:
+        """410: the history or the page asked for is gone; whoever asked lists again, or goes on with another token."""
+        return cls(410, "Expired", message, None, {"continue": go_on} if go_on else None)
 
     @classmethod
     def too_old(cls, asked: int, oldest: int) -> ApiError:

@@ -178,7 +178,9 @@ class _Tokens:
     """The words and symbols of a selector, one ahead."""
 
     def __init__(self, text: str) -> None:
-        self._items = [(found[1] or found[2], found[2] is not None) for found in _TOKEN.finditer(text)]
+        # Without what follows the last word: blanks that nothing follows would be looked through from each of them.
+        found = _TOKEN.finditer(text.rstrip())
+        self._items = [(token[1] or token[2], token[2] is not None) for token in found]
         self._at = 0
 
     def peek(self) -> str:

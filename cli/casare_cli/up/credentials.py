@@ -1,7 +1,8 @@
 """Which keys are used on this computer, and where do they lie?
 
-The admin key is the person's own where the environment has one, else it is made once. Each local robot has its own
-key, made once and kept in its settings file; the server learns only the hash.
+The admin key is the person's own where the environment has one, else it is made once; so is the key that Secrets are
+sealed with in the database. Each local robot has its own key, made once and kept in its settings file; the server
+learns only the hash.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from casare_cli.up.settings import Settings
 
 PREFIX = "crpa_"
 MARK = "casare.net"  # the extension by which our client knows a context of ours
+SECRET_KEY = ("CASARE_SECRET_KEY", "CASARE_SECRET_KEY_FILE")
 _OWN = ("ORCHESTRATOR_ADMIN_API_KEY", "API_SECRET")
 _API_KEY = re.compile(r'^(\s*apiKey:\s*)"?([^"\s]+)"?\s*$', re.MULTILINE)
 _URL = re.compile(r'^(\s*url:\s*)"?([^"\s]+)"?\s*$', re.MULTILINE)
@@ -36,6 +38,19 @@ def admin_key(data: DataDir, environ: Mapping[str, str] = os.environ) -> str:
     key = own or _kept(data.admin_key).strip() or PREFIX + secrets.token_urlsafe(32)
     data_dir.write(data.admin_key, f"{key}\n")
     return key
+
+
+def secret_key(data: DataDir, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What the apiserver needs to seal Secrets: the person's own setting, else `secret.key`, which is made once.
+
+    That file is never written again: what is sealed with its key is lost with it.
+    """
+    own = {name: environ[name] for name in SECRET_KEY if environ.get(name, "").strip()}
+    if own:
+        return own
+    if not _kept(data.secret_key).strip():
+        data_dir.write(data.secret_key, f"{secrets.token_urlsafe(48)}\n")
+    return {SECRET_KEY[1]: str(data.secret_key)}
 
 
 def robot_key(data: DataDir, name: str, url: str) -> str:

@@ -32,6 +32,10 @@ class DataDir:
         return self.path / "admin.key"
 
     @property
+    def secret_key(self) -> Path:
+        return self.path / "secret.key"
+
+    @property
     def ca(self) -> Path:
         return self.path / "ca.crt"
 

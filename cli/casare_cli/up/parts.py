@@ -1,7 +1,7 @@
 """Which programs make up the system, and with what environment does each run?
 
 Order of the stages: what is ended first has the highest number. Each program gets what it needs and no more: robots
-run other people's code, so neither the admin key nor the database's address reaches them.
+run other people's code, so neither the admin key, the key of Secrets nor the database's address reaches them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping
 
+from casare_cli.up import credentials
 from casare_cli.up.child import KILL, Process
 from casare_cli.up.data_dir import DataDir
 from casare_cli.up.settings import Settings
@@ -20,6 +21,7 @@ _OURS = (
     "DATABASE_URL",
     "ORCHESTRATOR_ADMIN_API_KEY",
     "API_SECRET",
+    *credentials.SECRET_KEY,
     "CASARE_ORCHESTRATOR_URL",
     "CASARE_ORCHESTRATOR_API_KEY",
     "CASARE_ROBOT_ID",
@@ -37,6 +39,7 @@ class Parts:
 
     def __init__(self, settings: Settings, data: DataDir, environ: Mapping[str, str] = os.environ) -> None:
         self._settings, self._data = settings, data
+        self._environ = environ
         kept = {name: value for name, value in environ.items() if name not in _OURS}
         self._env = kept | {"CASARE_DATA_DIR": str(data.path), "PYTHONUNBUFFERED": "1"}
 
@@ -51,6 +54,7 @@ class Parts:
             "CASARE_TLS_PORT": str(self._settings.tls_port),
             "CASARE_PKI_DIR": str(self._data.pki),
             "CASARE_ADMIN_KEY_FILE": str(self._data.admin_key),
+            **credentials.secret_key(self._data, self._environ),
         }
         return self._python("apiserver", ["casare_apiserver"], extra, stage=1)
 

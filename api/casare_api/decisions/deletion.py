@@ -1,0 +1,90 @@
+"""What becomes of an object that is deleted, and of what hangs on it, under each propagation policy?
+
+As in Kubernetes: `Background` (the default) deletes the object at once and its dependents later; `Foreground` keeps it
+until its dependents are gone; `Orphan` keeps it until they have let go of it. A finalizer says which of the two is
+under way. Pure rules: the garbage duty reads and writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal
+
+Object = dict[str, Any]
+Propagation = Literal["Background", "Foreground", "Orphan"]
+
+FOREGROUND = "foregroundDeletion"
+ORPHAN = "orphan"
+_FINALIZERS: dict[str, list[str]] = {"Background": [], "Foreground": [FOREGROUND], "Orphan": [ORPHAN]}
+
+
+def with_policy(obj: Object, propagation: Propagation | None) -> Object:
+    """The object with the finalizer of a policy and of no other; None leaves what was asked for before."""
+    if propagation is None:
+        return obj
+    before = obj["metadata"].get("finalizers") or []
+    after = [one for one in before if one not in (FOREGROUND, ORPHAN)] + _FINALIZERS[propagation]
+    return obj if after == before else _with_meta(obj, finalizers=after)
+
+
+def policy(obj: Object) -> Propagation | None:
+    """What a deletion that is under way waits for: Foreground, Orphan, or None (nothing of the kind)."""
+    meta = obj["metadata"]
+    finalizers = meta.get("finalizers") if meta.get("deletionTimestamp") else None
+    if not finalizers:
+        return None
+    return "Foreground" if FOREGROUND in finalizers else "Orphan" if ORPHAN in finalizers else None
+
+
+def let_go(obj: Object) -> Object:
+    """The object when its dependents are out of its way."""
+    return with_policy(obj, "Background")
+
+
+def dependent(obj: Object, owners: Mapping[str, Propagation], alive: Collection[str]) -> Object | None:
+    """A dependent when these owners (uid: policy) are deleted: the same, with fewer owners, or None where it goes.
+
+    It goes with an owner that is deleted in the foreground, unless it has another one that stays (is in `alive`).
+    """
+    refs = owners_of(obj)
+    going = {uid for uid in refs if owners.get(uid) == "Foreground"}
+    leaving = {uid for uid in refs if owners.get(uid) == "Orphan"}
+    if going and not any(uid in alive and uid not in owners for uid in refs):
+        return None
+    return _without(obj, going | leaving) if going or leaving else obj
+
+
+def owners_of(obj: Object) -> list[str]:
+    """The uids of an object's owners."""
+    return [str(one["uid"]) for one in obj["metadata"].get("ownerReferences") or ()]
+
+
+def held(waiting: Mapping[str, Object], blockers: Iterable[tuple[str, str]]) -> set[str]:
+    """Which of the waiting objects (by uid) have to go on waiting; `blockers` are pairs of owner and dependent.
+
+    A dependent that waits itself for the object, over however many others, is not waited for: neither would ever go.
+    """
+    return {owner for owner, blocker in blockers if blocker not in _above(owner, waiting)}
+
+
+def _above(uid: str, waiting: Mapping[str, Object]) -> set[str]:
+    """The waiting objects that an object belongs to, directly or not."""
+    found: set[str] = set()
+    left = [uid]
+    while left:
+        for owner in owners_of(waiting[left.pop()]):
+            if owner in waiting and owner not in found:
+                found.add(owner)
+                left.append(owner)
+    return found
+
+
+def _without(obj: Object, uids: Collection[str]) -> Object:
+    refs = [one for one in obj["metadata"]["ownerReferences"] if one["uid"] not in uids]
+    return _with_meta(obj, ownerReferences=refs)
+
+
+def _with_meta(obj: Object, **changed: list[Any]) -> Object:
+    """The object with other lists in its metadata; empty ones are left out."""
+    meta = {key: value for key, value in {**obj["metadata"], **changed}.items() if key not in changed or value}
+    return {**obj, "metadata": meta}

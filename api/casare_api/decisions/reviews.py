@@ -1,0 +1,264 @@
+"""What may I do, and who am I? The answers to ``kubectl auth can-i``, ``auth can-i --list`` and ``auth whoami``.
+
+Everything is asked of ``allowed()``, so that what is said here is what the server does: a review can't promise what a
+request is then refused, nor the other way round. The resources are the kinds and what lies beside them; whoever is
+allowed everything is allowed what there is not, too, as Kubernetes' cluster-admin is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+from casare_api.decisions.access import Attempted, Identity, Verb, allowed
+from casare_api.kinds import GROUP, KINDS
+from casare_api.kinds.reviews import REVIEWS, Review
+from casare_api.machinery import discovery
+from casare_api.machinery.errors import ApiError, Cause
+
+Object = dict[str, Any]
+
+ACCESS, RULES, SELF = REVIEWS
+VERBS: tuple[Verb, ...] = get_args(Verb)
+ALL = "*"
+# What everybody with a key may GET besides resources; a star stands for the rest of the path.
+READABLE = (
+    "/api", "/api/*", "/apis", "/apis/*", "/docs", "/docs/*", "/healthz", "/healthz/*", "/livez", "/livez/*",
+    "/metrics", "/openapi", "/openapi.json", "/openapi/*", "/readyz", "/readyz/*", "/redoc", "/version", "/version/",
+)  # fmt: skip
+
+_NOBODY = "-"  # stands for any name: nothing can be called so
+_RESOURCE_TEXTS = ("namespace", "verb", "group", "version", "resource", "subresource", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One resource, or one subresource of it, as the server has it."""
+
+    group: str
+    resource: str
+    subresource: str | None
+    namespaced: bool
+    verbs: tuple[str, ...]
+
+    @property
+    def path(self) -> str:
+        """As rules name it: ``jobs/log``."""
+        return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+
+    def attempted(self, verb: Verb, namespace: str | None, name: str | None) -> Attempted:
+        return Attempted(verb, self.resource, self.subresource, namespace if self.namespaced else None, name)
+
+
+def _served() -> Iterator[Served]:
+    for kind in KINDS.values():
+        yield Served(kind.group, kind.plural, None, kind.namespaced, discovery.verbs(kind))
+        for below in discovery.subresources(kind):
+            yield Served(kind.group, kind.plural, below.name, kind.namespaced, below.verbs)
+    yield Served(GROUP, "blobs", None, True, ("get", "create"))
+    for review in REVIEWS:
+        yield Served(review.group, review.plural, None, False, ("create",))
+
+
+SERVED: tuple[Served, ...] = tuple(sorted(_served(), key=lambda one: (one.group, one.path)))
+
+
+def access_review(who: Identity, body: Object) -> Object:
+    """``auth can-i``: whether the caller may do what ``spec`` says. ApiError 400, 422 for a malformed review."""
+    spec = _spec(ACCESS, body)
+    resource = _texts(spec, "resourceAttributes", _RESOURCE_TEXTS)
+    path = _texts(spec, "nonResourceAttributes", ("path", "verb"))
+    if resource is not None and path is not None:
+        raise _invalid("nonResourceAttributes", path, "cannot be specified in combination with resourceAttributes")
+    if resource is not None:
+        status = _may_resource(who, resource)
+    elif path is not None:
+        status = {"allowed": _may_read(who, path["path"], path["verb"])}
+    else:
+        why = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        raise _invalid("resourceAttributes", None, why)
+    return _answer(ACCESS, status, spec)
+
+
+def rules_review(who: Identity, body: Object) -> Object:
+    """``auth can-i --list``: all that the caller may do in ``spec.namespace``. ApiError 400, 422."""
+    spec = _spec(RULES, body)
+    namespace = spec.get("namespace")
+    if namespace is not None and not isinstance(namespace, str):
+        cause = Cause.wrong_type("spec.namespace", namespace, "must be a string")
+        raise ApiError.invalid(RULES, "", [cause])
+    if not namespace:
+        raise ApiError.bad_request("no namespace on request")
+    return _answer(RULES, {"incomplete": False, **_rules(who, namespace)}, spec)
+
+
+def self_review(who: Identity) -> Object:
+    """``auth whoami``: the caller's name, groups, and how far the key reaches."""
+    told = "unauthenticated" if who.role == "anonymous" else "authenticated"
+    user: Object = {"username": who.name, "groups": [f"system:{told}", f"casare:role:{who.role}"]}
+    if who.key_uid is not None:
+        user["uid"] = who.key_uid
+    reach = {"namespace": who.namespace, "robot": who.robot_name}
+    if any(reach.values()):
+        user["extra"] = {f"{GROUP}/{key}": [value] for key, value in reach.items() if value}
+    return _answer(SELF, {"userInfo": user})
+
+
+# -- can I? --------------------------------------------------------------------------------------------------------
+
+
+def _may_resource(who: Identity, asked: dict[str, str]) -> Object:
+    """The status of an access review; a reason where there is more to say than no."""
+    if _may_everything(who):
+        return {"allowed": True, "reason": "an admin of everything"}
+    targets = [one for one in SERVED if _is_meant(one, asked)]
+    verbs = [verb for verb in VERBS if asked["verb"] in (verb, ALL)]
+    if not targets:
+        return {"allowed": False, "reason": _unknown(asked)}
+    if not verbs:
+        return {"allowed": False, "reason": f"there is no verb {_shown(asked['verb'])}: {', '.join(VERBS)}"}
+    namespace, name = asked["namespace"] or None, asked["name"] or None
+    has_star = ALL in (asked["verb"], asked["resource"], asked["subresource"])  # all means all that there is
+    attempts = [
+        one.attempted(verb, namespace, name)
+        for one in targets for verb in verbs if verb in one.verbs or not has_star
+    ]  # fmt: skip
+    is_allowed = bool(attempts) and all(_may(who, what) for what in attempts)
+    return {"allowed": is_allowed, "reason": f"the role {who.role}"} if is_allowed else {"allowed": False}
+
+
+def _is_meant(one: Served, asked: dict[str, str]) -> bool:
+    """A star means all; kubectl asks for all resources with no group, and means those of the namespace it names."""
+    group, resource, subresource = asked["group"], asked["resource"], asked["subresource"]
+    if resource == ALL and not group:
+        group = ALL
+    if group not in (one.group, ALL) or resource not in (one.resource, ALL):
+        return False
+    if resource == ALL and asked["namespace"] and not one.namespaced:
+        return False
+    if subresource == ALL:
+        return one.subresource is not None
+    return one.subresource == (subresource or None) or (resource == ALL and not subresource)
+
+
+def _may(who: Identity, what: Attempted) -> bool:
+    """What is created has no name in its path yet: then `allowed` is asked without; a robot creates itself alone."""
+    if what.verb != "create" or what.subresource is not None or what.name is None:
+        return allowed(who, what)
+    is_own = what.resource != "robots" or who.robot_name in (None, what.name)
+    return is_own and allowed(who, replace(what, name=None))
+
+
+def _may_everything(who: Identity) -> bool:
+    """Whether the answer is yes even for what there is not: only an admin of everything is never asked what for."""
+    return allowed(who, Attempted("deletecollection", ALL, ALL))
+
+
+def _may_read(who: Identity, path: str, verb: str) -> bool:
+    if who.role == "anonymous":
+        return False
+    return _may_everything(who) or (verb == "get" and any(_covers(each, path) for each in READABLE))
+
+
+def _covers(pattern: str, path: str) -> bool:
+    return path.startswith(pattern[:-1]) if pattern.endswith(ALL) else path == pattern
+
+
+def _unknown(asked: dict[str, str]) -> str:
+    """Why nothing is meant, and where the resource is if it is in another group."""
+    resource = "/".join(filter(None, (asked["resource"], asked["subresource"])))
+    groups = sorted({one.group for one in SERVED if one.path == resource})
+    hint = f"; it is in {', '.join(_shown(group) for group in groups)}" if groups else ""
+    return f"the server has no resource {_shown(resource)} in API group {_shown(asked['group'])}{hint}"
+
+
+# -- what can I? ---------------------------------------------------------------------------------------------------
+
+
+def _rules(who: Identity, namespace: str) -> Object:
+    """``resourceRules`` and ``nonResourceRules``: one rule for all resources of a group with the same verbs."""
+    if _may_everything(who):
+        return {
+            "resourceRules": [{"verbs": [ALL], "apiGroups": [ALL], "resources": [ALL]}],
+            "nonResourceRules": [{"verbs": [ALL], "nonResourceURLs": [ALL]}],
+        }
+    merged: dict[tuple[str, tuple[Verb, ...], str | None], list[str]] = {}
+    for one in SERVED:
+        for verbs, name in _granted(who, one, namespace):
+            merged.setdefault((one.group, verbs, name), []).append(one.path)
+    rules: list[Object] = [
+        {"verbs": list(verbs), "apiGroups": [group], "resources": resources} | _only(name)
+        for (group, verbs, name), resources in merged.items()
+    ]
+    readable = [path for path in READABLE if _may_read(who, path, "get")]
+    paths = [{"verbs": ["get"], "nonResourceURLs": readable}] if readable else []
+    return {"resourceRules": rules, "nonResourceRules": paths}
+
+
+def _only(name: str | None) -> Object:
+    return {"resourceNames": [name]} if name else {}
+
+
+def _granted(who: Identity, one: Served, namespace: str) -> Iterator[tuple[tuple[Verb, ...], str | None]]:
+    """The verbs allowed whatever the name is, and those for the one name that the key is bound to."""
+    whatever = tuple(verb for verb in VERBS if _whatever_name(who, one, verb, namespace))
+    if whatever:
+        yield whatever, None
+    for name in sorted({each for each in (who.robot_name, who.namespace) if each}):
+        others = (verb for verb in VERBS if verb not in whatever)
+        own = tuple(verb for verb in others if allowed(who, one.attempted(verb, namespace, name)))
+        if own:
+            yield own, name
+
+
+def _whatever_name(who: Identity, one: Served, verb: Verb, namespace: str) -> bool:
+    creates = verb == "create" and one.subresource is None  # never has a name
+    return all(allowed(who, one.attempted(verb, namespace, name)) for name in ((None,) if creates else (None, _NOBODY)))
+
+
+# -- bodies --------------------------------------------------------------------------------------------------------
+
+
+def _spec(review: Review, body: Any) -> Object:
+    """The spec of a review, {} where there is none. Some clients leave apiVersion and kind out."""
+    if not isinstance(body, dict):
+        raise ApiError.bad_request(f"the body must be a {review.kind}")
+    for key, wanted in (("kind", review.kind), ("apiVersion", review.api_version)):
+        if body.get(key) not in (None, "", wanted):
+            raise ApiError.bad_request(f"the body must be a {review.kind}: its {key} must be {wanted}")
+    spec = body.get("spec")
+    if spec is None:
+        return {}
+    if not isinstance(spec, dict):
+        raise ApiError.invalid(review, "", [Cause.wrong_type("spec", spec, "must be an object")])
+    return spec
+
+
+def _texts(spec: Object, part: str, keys: tuple[str, ...]) -> dict[str, str] | None:
+    """The texts of one part of an access review's spec, "" for those not said; None if the part is not there."""
+    value = spec.get(part)
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ApiError.invalid(ACCESS, "", [Cause.wrong_type(f"spec.{part}", value, "must be an object")])
+    wrong = [Cause.wrong_type(f"spec.{part}.{key}", value[key], "must be a string")
+             for key in keys if not isinstance(value.get(key), str | None)]  # fmt: skip
+    if wrong:
+        raise ApiError.invalid(ACCESS, "", wrong)
+    return {key: value.get(key) or "" for key in keys}
+
+
+def _invalid(part: str, value: object, why: str) -> ApiError:
+    return ApiError.invalid(ACCESS, "", [Cause.invalid(f"spec.{part}", value, why)])
+
+
+def _answer(review: Review, status: Object, spec: Object | None = None) -> Object:
+    answer: Object = {"apiVersion": review.api_version, "kind": review.kind, "metadata": {}}
+    return answer | ({"spec": spec} if spec is not None else {}) | {"status": status}
+
+
+def _shown(text: str) -> str:
+    """The text in quotes, on one line and not too long."""
+    shown = f'"{text}"' if text.isprintable() else ascii(text)
+    return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -1,0 +1,60 @@
+"""How do objects look to those who ask for a table, or for their metadata alone?
+
+Both are shapes of meta.k8s.io/v1. A cell that has no value is null; ages are words (`3m12s`), as people read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from casare_api.kinds.kind import Kind, Object
+
+META = "meta.k8s.io/v1"
+Include = Literal["None", "Metadata", "Object"]  # what a row carries besides its cells
+
+
+def columns(kind: Kind) -> list[Object]:
+    """The definitions of a kind's columns; those with a priority above 0 show with `-o wide` only."""
+    return [
+        {
+            "name": column.name,
+            "type": "string",
+            "format": "name" if number == 0 and column.name == "Name" else "",
+            "description": column.description or f"{column.name} of the {kind.singular}.",
+            "priority": int(column.wide),
+        }
+        for number, column in enumerate(kind.columns)
+    ]
+
+
+def rows(kind: Kind, objects: Sequence[Object], now: datetime, include: Include) -> list[Object]:
+    """One row an object."""
+    carry = _CARRIED[include]
+    return [{"cells": [cell(column.cell, obj, now) for column in kind.columns], "object": carry(obj)} for obj in objects]
+
+
+def cell(show: Callable[[Object, datetime], Any], obj: Object, now: datetime) -> Any:
+    """A cell's value; null where an object that an older release wrote has none that could be shown."""
+    try:
+        return show(obj, now)
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return None
+
+
+def table(definitions: list[Object] | None, lines: list[Object], metadata: Object) -> Object:
+    """A Table; `definitions` is None in all but the first event of a watch."""
+    return {"kind": "Table", "apiVersion": META, "metadata": metadata, "columnDefinitions": definitions, "rows": lines}
+
+
+def partial(obj: Object) -> Object:
+    """An object's metadata alone."""
+    return {"kind": "PartialObjectMetadata", "apiVersion": META, "metadata": obj["metadata"]}
+
+
+_CARRIED: dict[Include, Callable[[Object], Any]] = {
+    "None": lambda obj: None,
+    "Metadata": partial,
+    "Object": lambda obj: obj,
+}

@@ -1,0 +1,125 @@
+"""How does one caller see objects: whole, as a table, or as metadata alone; and sealed ones opened?
+
+What everybody gets alike travels as the store's own bytes. A view is for the others: it takes those bytes apart for
+one caller, so that nothing of what was opened or reshaped is ever shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast, get_args
+
+import orjson
+import yaml
+
+from casare_api.kinds import Kind, Object
+from casare_api.machinery import tables
+from casare_api.machinery.errors import ApiError
+from casare_apiserver import negotiation
+from casare_apiserver.negotiation import Form
+from casare_apiserver.wire import Request
+
+PORTION = 500  # objects that are reshaped before others get their turn
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How one caller sees the objects of a kind. `opened` undoes what keeps a kind's values from being read."""
+
+    kind: Kind
+    form: Form
+    include: tables.Include = "Metadata"
+    opened: Callable[[Object], Object] | None = None
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    @classmethod
+    def of(cls, request: Request, kind: Kind, opened: Callable[[Object], Object] | None = None) -> View:
+        """What a request asks for. Raises ApiError 400, 406."""
+        include = request.query.get("includeObject") or "Metadata"
+        if include not in get_args(tables.Include):
+            raise ApiError.bad_request(f'includeObject: Invalid value: "{include[:40]}": None, Metadata or Object')
+        form = negotiation.form(request.header(b"accept"))
+        return cls(kind, form, cast(tables.Include, include), opened if kind.sealed else None)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the store's own bytes are the answer."""
+        return self.form == negotiation.WHOLE and self.opened is None
+
+    async def one(self, request: Request, status: int, obj: Object, is_open: bool = False) -> None:
+        """Sends one object; `is_open` where it comes from a write and was never sealed."""
+        if self.opened is not None and not is_open:
+            obj = self.opened(obj)
+        if self.form == negotiation.WHOLE:
+            await request.object(status, obj)
+            return
+        meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+        await self._send(request, status, self._shaped(obj, meta))
+
+    async def all(self, request: Request, chunks: Sequence[bytes], metadata: Object) -> None:
+        """Sends a list whose objects' texts are these."""
+        parts: list[Object] = []
+        for chunk in chunks:
+            objects = orjson.loads(b"[" + chunk + b"]")
+            for start in range(0, len(objects), PORTION):
+                parts += self._parts([self._open(obj) for obj in objects[start : start + PORTION]])
+                await asyncio.sleep(0)
+        await self._send(request, 200, self._listed(parts, metadata))
+
+    def event(self, line: bytes, is_first: bool) -> bytes:
+        """A watch's line as this caller gets it; `is_first` for the first of its watch."""
+        event = orjson.loads(line)
+        if event["type"] == "ERROR":
+            return line
+        obj = event["object"]
+        if event["type"] == "BOOKMARK":
+            shown = self._bookmark(obj, is_first)
+        else:
+            shown = self._shaped(self._open(obj), {"resourceVersion": obj["metadata"]["resourceVersion"]})
+            if self.form.shape == "Table" and not is_first:
+                shown["columnDefinitions"] = None
+        return orjson.dumps({"type": event["type"], "object": shown}) + b"\n"
+
+    def _bookmark(self, mark: Object, is_first: bool) -> Object:
+        if self.form.shape == "Table":
+            return tables.table(tables.columns(self.kind) if is_first else None, [], mark["metadata"])
+        if self.form.shape == "whole":
+            return mark
+        return tables.partial(mark)
+
+    def _open(self, obj: Object) -> Object:
+        return obj if self.opened is None else self.opened(obj)
+
+    def _shaped(self, obj: Object, metadata: Object) -> Object:
+        parts = self._parts([obj])
+        return self._listed(parts, metadata) if self.form.shape == "Table" else parts[0]
+
+    def _parts(self, objects: list[Object]) -> list[Object]:
+        if self.form.shape == "Table":
+            return tables.rows(self.kind, objects, self.now(), self.include)
+        return objects if self.form.shape == "whole" else [tables.partial(obj) for obj in objects]
+
+    def _listed(self, parts: list[Object], metadata: Object) -> Object:
+        if self.form.shape == "Table":
+            return tables.table(tables.columns(self.kind), parts, metadata)
+        if self.form.shape == "whole":
+            kind, version = f"{self.kind.kind}List", self.kind.api_version
+        else:
+            kind, version = "PartialObjectMetadataList", tables.META
+        return {"kind": kind, "apiVersion": version, "metadata": metadata, "items": parts}
+
+    async def _send(self, request: Request, status: int, body: Object) -> None:
+        if self.form.yaml:
+            text = await asyncio.to_thread(_as_yaml, body)
+            await request.answer(status, text, content_type=b"application/yaml")
+        else:
+            await request.answer(status, orjson.dumps(body) + b"\n")
+
+
+def _as_yaml(body: Object) -> bytes:
+    dumped: str = yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return dumped.encode()

@@ -1,0 +1,253 @@
+"""How are resources written: create, replace, patch and delete, the same for every kind?
+
+Handlers turn a request into an operation of the store and its result into an answer; no rule of a kind is here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from casare_api.decisions.access import PEOPLE_DECIDE, may_serve, robot_may_write
+from casare_api.kinds import Kind, Object, dig
+from casare_api.kinds.job import JOB
+from casare_api.kinds.robot import ROBOT
+from casare_api.kinds.workflow import WORKFLOW
+from casare_api.machinery import admission as rules
+from casare_api.machinery import names, patches
+from casare_api.machinery.errors import ApiError, Cause
+from casare_apiserver import bodies, options
+from casare_apiserver.applying import Applied
+from casare_apiserver.fitting import Fitting
+from casare_apiserver.owning import owner
+from casare_apiserver.presenting import View
+from casare_apiserver.targets import Target, check_name, check_place, list_query, with_status, without_status
+from casare_apiserver.wire import Request
+from casare_store import admission, beside, objects, reads, settling
+from casare_store.store import Store
+from casare_store.writer import MAX_BATCH, Context, Operation
+
+NAME_TRIES = 8  # for generated names that are taken
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """The handlers; one instance serves all kinds. `opened` opens a sealed object."""
+
+    store: Store
+    fitting: Fitting
+    opened: Callable[[Object], Object]
+
+    def _view(self, request: Request, kind: Kind) -> View:
+        return View.of(request, kind, self.opened)
+
+    async def create(self, request: Request, target: Target) -> None:
+        mode, dry_run, kind = options.mode(request), options.dry_run(request), target.kind
+        view, own = self._view(request, kind), owner(request, target)
+        obj = await bodies.read_object(request, kind)
+        check_place(target, obj)
+        obj, request.warnings = rules.admit(kind, without_status(kind, obj), mode)
+        await self._check_beside(kind, obj)
+        checked = None
+        if kind is JOB:
+            await self._check_declared(obj)
+            checked = await self.fitting.check(obj)
+        _check_reach(request, kind, None, obj)
+        meta = obj["metadata"]
+        generated = meta.get("generateName") if not meta.get("name") else None
+        if not generated and not meta.get("name"):
+            raise ApiError.invalid(kind, "", [Cause.required("metadata.name", "name or generateName is required")])
+        for attempt in range(NAME_TRIES):
+            named = {**meta, "name": names.generate(generated)} if generated else meta
+            try:
+                made = await self.store.writer.write(
+                    admission.create(kind, {**obj, "metadata": named}, dry_run, checked, own)
+                )
+                break
+            except ApiError as error:
+                if error.reason != "AlreadyExists" or not generated or attempt == NAME_TRIES - 1:
+                    raise
+        assert made is not None
+        await view.one(request, 201, made, is_open=True)
+
+    async def _check_beside(self, kind: Kind, obj: Object) -> None:
+        """What must lie beside the rows: the files that a workflow names, be it one of its own or a job's."""
+        if kind is WORKFLOW:
+            await beside.check_files(self.store.pool, obj)
+        elif kind is JOB and obj["spec"].get("workflow"):
+            meta = {"name": "", **obj["metadata"]}
+            await beside.check_files(self.store.pool, {"metadata": meta, "spec": obj["spec"]["workflow"]})
+
+    async def _check_declared(self, obj: Object) -> None:
+        """A declared job must not have run already. Raises ApiError 409."""
+        meta = obj["metadata"]
+        named, content = (meta["namespace"], meta.get("name") or ""), dig(meta, "annotations", settling.DECLARED)
+        if not content or not await beside.was_declared(self.store.pool, *named, content):
+            return
+        if await reads.get(self.store.pool, JOB, *named) is None:
+            why = "was declared with this content before and has run; give it another name to run it again"
+            raise ApiError(409, "AlreadyDeclared", f'job "{named[1]}" {why}')
+
+    async def replace(self, request: Request, target: Target) -> None:
+        mode = options.mode(request)
+        obj: Object = await bodies.read_object(request, target.kind)
+        check_place(target, obj)
+        rules.check_type(target.kind, obj)
+        check_name(target, obj)
+        if not obj["metadata"].get("resourceVersion") and not _may_overwrite(target.kind):
+            raise ApiError.invalid(target.kind, target.name or "", [
+                Cause.invalid("metadata.resourceVersion", 0, "must be specified for an update")])
+        if target.subresource is None:
+            obj, request.warnings = rules.admit(target.kind, without_status(target.kind, obj), mode)
+            if target.kind is WORKFLOW:
+                await self._check_beside(target.kind, obj)
+
+        def change(current: Object, context: Context) -> Object:
+            if target.subresource is None:
+                _check_reach(request, target.kind, current, obj)
+                return obj
+            admitted: Object
+            admitted, request.warnings = rules.admit(target.kind, with_status(current, obj), mode)
+            return objects.owned_as(obj, admitted) if "managedFields" in obj["metadata"] else admitted
+
+        await self._change(request, target, change)
+
+    async def patch(self, request: Request, target: Target) -> None:
+        patch = await bodies.read_patch(request, target.kind)
+        if patch.config is not None:
+            await self._apply(request, target, patch.config)
+            return
+        options.force(request, False)
+        mode = options.mode(request)
+
+        def change(current: Object, context: Context) -> Object:
+            patched = patch.change(current)
+            if patches.json_equal(patched, current):
+                return current
+            check_place(target, patched)
+            rules.check_type(target.kind, patched)
+            check_name(target, patched)
+            if target.subresource == "status":
+                new, request.warnings = rules.admit_status(target.kind, with_status(current, patched), mode)
+                return objects.owned_as(patched, new)
+            new, request.warnings = rules.admit(target.kind, without_status(target.kind, patched), mode)
+            _check_reach(request, target.kind, current, new)
+            return new
+
+        if target.kind is WORKFLOW and target.subresource is None:
+            await self._check_patched_files(target, change)
+        await self._change(request, target, change)
+
+    async def _check_patched_files(self, target: Target, change: Callable[[Object, Any], Object]) -> None:
+        """A patched workflow must not name files that nobody sent; what it would become is tried on what it is now."""
+        text = await reads.get(self.store.pool, target.kind, target.key_namespace, target.name or "")
+        if text is not None:
+            await beside.check_files(self.store.pool, change(orjson.loads(text), None))
+
+    async def _apply(self, request: Request, target: Target, config: Object) -> None:
+        """Server-side apply: 201 where it makes the object, else 200."""
+        view, kind = self._view(request, target.kind), target.kind
+        wish = Applied.of(request, target, config)
+        checked = None
+        if kind in (WORKFLOW, JOB) and target.subresource is None:
+            checked = await self._check_applied(wish)
+
+        def change(current: Object | None, context: Context) -> Object:
+            new = wish.to(current, context)
+            if target.subresource is None:
+                _check_reach(request, kind, current, new)
+            return new
+
+        operation = admission.apply(
+            kind, wish.config, change, status=target.subresource == "status", dry_run=options.dry_run(request),
+            checked=checked,
+        )
+        made = await self.store.writer.write(operation)
+        request.warnings = list(wish.warnings)
+        assert made is not None
+        await view.one(request, 200 if wish.existed else 201, made, is_open=True)
+
+    async def _check_applied(self, wish: Applied) -> str | None:
+        """What takes long is looked at before, on what would come of it now; see `admission.create`."""
+        kind, target = wish.target.kind, wish.target
+        text = await reads.get(self.store.pool, kind, target.key_namespace, target.name or "")
+        current = orjson.loads(text) if text is not None else None
+        obj = wish.to(current, None)
+        await self._check_beside(kind, obj)
+        if kind is not JOB or current is not None:
+            return None
+        await self._check_declared(obj)
+        return await self.fitting.check(obj)
+
+    async def _change(self, request: Request, target: Target, change: Callable[[Object, Context], Object]) -> None:
+        view = self._view(request, target.kind)
+        operation = admission.update(
+            target.kind, target.key_namespace, target.name or "", change,
+            status=target.subresource == "status", dry_run=options.dry_run(request), own=owner(request, target),
+        )
+        made = await self.store.writer.write(operation)
+        assert made is not None
+        await view.one(request, 200, made, is_open=True)
+
+    async def delete(self, request: Request, target: Target) -> None:
+        view, said = self._view(request, target.kind), options.delete_options(request, await request.body())
+        kind, name = target.kind, target.name or ""
+        wanted = said.get("preconditions") or {}
+        held = await self.store.writer.write(
+            admission.remove(
+                kind, target.key_namespace, name, uid=wanted.get("uid"), rv=wanted.get("resourceVersion"),
+                dry_run=said["dryRun"], propagation=said["propagationPolicy"],
+            )
+        )
+        if held is not None and held["metadata"].get("finalizers"):
+            await view.one(request, 200, held, is_open=True)
+            return
+        details: dict[str, Any] = {"name": name}
+        details |= {"group": kind.group} if kind.group else {}
+        details |= {"kind": kind.plural}
+        details |= {"uid": held["metadata"]["uid"]} if held is not None else {}
+        await request.object(200, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+                                   "details": details})
+
+    async def delete_collection(self, request: Request, target: Target) -> None:
+        view, (query, _) = self._view(request, target.kind), list_query(request, target)
+        said = options.delete_options(request, await request.body())
+        page = await reads.read(self.store.pool, query)
+        operations = [
+            admission.remove(
+                target.kind, meta.get("namespace") or "", meta["name"], uid=meta["uid"], dry_run=said["dryRun"],
+                propagation=said["propagationPolicy"],
+            )
+            for chunk in page.chunks
+            for meta in (obj["metadata"] for obj in orjson.loads(b"[" + chunk + b"]"))
+        ]
+        for start in range(0, len(operations), MAX_BATCH):
+            await self._all(operations[start:start + MAX_BATCH])
+        await view.all(request, page.chunks, {"resourceVersion": str(page.rv)})
+
+    async def _all(self, operations: Sequence[Operation]) -> None:
+        """Runs operations; those whose object is gone or new by now are no error."""
+        done = await asyncio.gather(*map(self.store.writer.submit, operations), return_exceptions=True)
+        for outcome in done:
+            if isinstance(outcome, BaseException) and getattr(outcome, "status", 0) not in (404, 409):
+                raise outcome
+
+
+def _may_overwrite(kind: Kind) -> bool:
+    """Whether a PUT may leave out which version it replaces: the real server lets it for these kinds."""
+    return kind.group == ""
+
+
+def _check_reach(request: Request, kind: Kind, old: Object | None, new: Object) -> None:
+    """A robot's key writes its own Robot and not what people decide about it; nobody's robots reach beyond his key."""
+    who = request.identity
+    if kind is ROBOT and not may_serve(who, old, new):
+        raise ApiError(403, "Forbidden", f'the key "{who.name}" reaches the namespace "{who.namespace}" alone: '
+                                         "spec.serves can name no other")
+    if who.role == "robot" and not robot_may_write(who, old, new):
+        raise ApiError(403, "Forbidden", f'the key of robot "{who.robot_name}" can write only that robot, and not '
+                                         f"{', '.join(sorted(PEOPLE_DECIDE))}")

@@ -1,0 +1,164 @@
+"""How do secrets lie in the database? Sealed: what a Secret holds is one field of ciphertext in its row and in the log.
+
+AES-256-GCM with a fresh 96-bit nonce each time. The key is derived from a text that only apiservers know; its id stands
+in the envelope, so that a wrong key is told in words. The envelope is bound to its object: pasted into another one it
+can't be opened. Labels, names and who owns which field stay readable; annotations are sealed with the data, since
+`kubectl apply` writes all of it into one.
+
+Objects are opened as a batch reads them under the lock, and sealed as it writes them. What can't be opened, for want of
+the key, stays as it is: it can be deleted and never be overwritten.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from casare_api.kinds import Object
+from casare_api.machinery.errors import ApiError
+
+SEALED = "sealed"  # the field that holds the envelope
+VERSION = "v1"
+LEAST = 32  # characters of a key's text
+_FIELDS = ("data", "stringData")
+_NONCE = 12  # bytes
+_SET_KEY = "set CASARE_SECRET_KEY (or CASARE_SECRET_KEY_FILE) of the apiserver"
+
+
+@dataclass(frozen=True, slots=True)
+class Sealer:
+    """Seals and opens objects with one key. Made by `from_text`."""
+
+    key_id: str
+    _box: Any = field(repr=False)
+
+    @classmethod
+    def from_text(cls, text: str) -> Sealer:
+        """The sealer of a key that is any text of at least 32 characters. Raises ValueError in one line."""
+        # Only who has a key needs what it takes to use it: the controller has none.
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        text = text.strip()
+        if len(text) < LEAST:
+            raise ValueError(f"the secret key is too short: CASARE_SECRET_KEY needs at least {LEAST} characters")
+        return cls(_derived(text, b"id", 4).hex(), AESGCM(_derived(text, b"key", 32)))
+
+    def seal(self, obj: Object) -> Object:
+        """The object with its data and annotations in one sealed field."""
+        kept, clear = _apart(obj)
+        nonce = secrets.token_bytes(_NONCE)
+        box = nonce + self._box.encrypt(nonce, orjson.dumps(clear), _bound_to(obj))
+        return {**kept, SEALED: f"{VERSION}:{self.key_id}:{base64.b64encode(box).decode()}"}
+
+    def open(self, obj: Object) -> Object:
+        """The inverse of `seal`. Raises ApiError 503 for another key's envelope, 500 for a broken one."""
+        if not is_sealed(obj):
+            return obj
+        version, key_id, text = _parts(obj)
+        if (version, key_id) != (VERSION, self.key_id):
+            raise _wrong_key(obj, key_id, f"this server has {self.key_id}: {_SET_KEY} to the one it was sealed with")
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            box = base64.b64decode(text, validate=True)
+            clear = orjson.loads(self._box.decrypt(box[:_NONCE], box[_NONCE:], _bound_to(obj)))
+        except (InvalidTag, ValueError):
+            raise _broken(obj) from None
+        return _together(obj, clear)
+
+    def open_text(self, text: bytes) -> bytes:
+        """The same for an object's JSON."""
+        return orjson.dumps(self.open(orjson.loads(text)))
+
+
+def is_sealed(obj: Object) -> bool:
+    return SEALED in obj
+
+
+def opened(sealer: Sealer | None, obj: Object) -> Object:
+    """The object in clear if it can be opened here, else as it is."""
+    try:
+        return obj if sealer is None else sealer.open(obj)
+    except ApiError:
+        return obj
+
+
+def sealed(sealer: Sealer | None, obj: Object) -> Object:
+    """The object as it is kept. Raises ApiError 503 where that takes a key and there is none."""
+    if is_sealed(obj) and not _apart(obj)[1]:
+        return obj  # an envelope that nobody opened
+    if sealer is None:
+        raise ApiError.unavailable(f'Secret "{obj["metadata"]["name"]}" can\'t be written without a key: {_SET_KEY}')
+    check_open(obj)
+    return sealer.seal(obj)
+
+
+def check_open(obj: Object) -> None:
+    """Refuses to change what could not be opened: a write would lose what is in it. Raises ApiError 503."""
+    if is_sealed(obj):
+        raise _wrong_key(obj, _parts(obj)[1], f"this server can't open it: {_SET_KEY} to that one")
+
+
+def check_same(old: Object | None, new: Object | None) -> None:
+    """Refuses a change that would lose an envelope which could not be opened. Raises ApiError 503."""
+    if old is not None and new is not None and is_sealed(old) and new.get(SEALED) != old[SEALED]:
+        check_open(old)
+
+
+def _apart(obj: Object) -> tuple[Object, Object]:
+    """What may be read by everybody, and what not."""
+    meta = obj["metadata"]
+    clear = {key: obj[key] for key in _FIELDS if key in obj}
+    kept = {key: value for key, value in obj.items() if key not in _FIELDS}
+    if meta.get("annotations"):
+        clear["annotations"] = meta["annotations"]
+    if "annotations" in meta:
+        kept["metadata"] = {key: value for key, value in meta.items() if key != "annotations"}
+    return kept, clear
+
+
+def _together(obj: Object, clear: Object) -> Object:
+    meta = obj["metadata"]
+    if "annotations" in clear:
+        meta = {**meta, "annotations": clear["annotations"]}
+    out: Object = {}
+    for key, value in obj.items():
+        if key == SEALED:
+            out |= {name: clear[name] for name in _FIELDS if name in clear}
+        else:
+            out[key] = meta if key == "metadata" else value
+    return out
+
+
+def _bound_to(obj: Object) -> bytes:
+    """What an envelope is good for: this very object."""
+    meta = obj["metadata"]
+    return orjson.dumps([obj["kind"], meta.get("namespace") or "", meta["name"], meta["uid"]])
+
+
+def _parts(obj: Object) -> tuple[str, str, str]:
+    """Version, key id and box of an envelope. Raises ApiError 500."""
+    parts = str(obj[SEALED]).split(":")
+    if len(parts) != 3:
+        raise _broken(obj)
+    return parts[0], parts[1], parts[2]
+
+
+def _derived(text: str, purpose: bytes, length: int) -> bytes:
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    return HKDF(SHA256(), length, salt=None, info=b"casare fleet secrets v1: " + purpose).derive(text.encode())
+
+
+def _wrong_key(obj: Object, key_id: str, why: str) -> ApiError:
+    return ApiError.unavailable(f'Secret "{obj["metadata"]["name"]}" is sealed with the key {key_id[:16]}, and {why}')
+
+
+def _broken(obj: Object) -> ApiError:
+    name = obj["metadata"]["name"]
+    return ApiError.internal(f"Secret \"{name}\" can't be opened: its envelope is another one's or broken")
