@@ -100,10 +100,12 @@ async def read_object(request: Request, kind: Kind | None = None) -> Any:
     content_type = _media_type(request.header(b"content-type"))
     if content_type in _YAML:
         return await asyncio.to_thread(from_yaml, await request.body(MAX_YAML))
-    if content_type == PROTOBUF and (kind is None or kind.group != GROUP):
+    is_built_in = kind is None or kind.group != GROUP
+    if content_type == PROTOBUF and is_built_in:
         return protobuf.decode(await request.body())
     if content_type not in _JSON:
-        raise ApiError.unsupported_media_type(["application/json", "application/yaml"])
+        known = ["application/json", "application/yaml", PROTOBUF]
+        raise ApiError.unsupported_media_type(known if is_built_in else known[:2])
     return parse_json(await request.body())
 
 

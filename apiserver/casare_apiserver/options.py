@@ -17,7 +17,7 @@ from casare_apiserver.wire import Request
 Token = tuple[int, tuple[str, str]]  # of a page: the revision of its list, and the object that it begins behind
 MAX_WATCH = 3600  # seconds
 MAX_MANAGER = 128  # characters of a field manager's name, as in Kubernetes
-_POLICIES = ("Background", "Foreground", "Orphan")
+_POLICIES = ("Foreground", "Background", "Orphan")
 _REASONS = {"Forbidden": "FieldValueForbidden", "Unsupported value": "FieldValueNotSupported",
             "Required value": "FieldValueRequired", "Too long": "FieldValueTooLong"}
 
@@ -67,7 +67,8 @@ def delete_options(request: Request, body: bytes) -> Object:
     if not isinstance(said, dict) or not isinstance(said.get("preconditions") or {}, dict):
         raise ApiError.bad_request("the body of a DELETE must be DeleteOptions")
     if said.get("dryRun") not in (None, [], ["All"]):
-        raise wrong("DeleteOptions", "dryRun", _unsupported(str(said["dryRun"]), "All"))
+        said_first = said["dryRun"][0] if isinstance(said["dryRun"], list) else said["dryRun"]
+        raise wrong("DeleteOptions", "dryRun", _unsupported(str(said_first), "All"))
     policy = request.query.get("propagationPolicy") or said.get("propagationPolicy")
     orphan = said.get("orphanDependents") or wire.is_set(request.query, "orphanDependents")
     if policy and orphan:

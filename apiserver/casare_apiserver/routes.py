@@ -152,18 +152,18 @@ class Router:
         if special is not None:
             return special
         if (path.plural, path.subresource) in _SPECIAL and (path.rest is None) == (path.subresource != "revisions"):
-            raise _not_allowed(verb, target.kind)
+            raise ApiError.method_not_allowed(target.kind, verb)
         if path.subresource is not None and (path.subresource != "status" or not target.kind.has_status or path.rest):
             raise ApiError(404, "NotFound", f"there is no {path.plural}/{path.subresource[:60]}: the server could not "
                                             "find the requested resource")
         if target.kind.namespaced and target.namespace is None and verb not in ("list", "watch"):
-            raise _not_allowed(verb, target.kind)
+            raise ApiError.method_not_allowed(target.kind, verb)
         if path.subresource == "status" and verb not in ("get", "update", "patch"):
-            raise _not_allowed(verb, target.kind)
+            raise ApiError.method_not_allowed(target.kind, verb)
         if (verb == "create") == (path.name is not None) and verb in ("create", "update", "patch"):
-            raise _not_allowed(verb, target.kind)
+            raise ApiError.method_not_allowed(target.kind, verb)
         if verb == "deletecollection" and not target.kind.namespaced:
-            raise _not_allowed(verb, target.kind)  # a fleet's namespaces are not deleted in one go
+            raise ApiError.method_not_allowed(target.kind, verb)  # a fleet's namespaces are not deleted in one go
         return self._verbs[verb]
 
     def _special(self, target: Target, path: Path, verb: Verb) -> Handler | None:
@@ -269,8 +269,3 @@ def _forbidden(
     )
     details = {"group": group, "kind": resource} | ({"name": name} if name else {})
     return ApiError(403, "Forbidden", message, details)
-
-
-def _not_allowed(verb: Verb, kind: Kind) -> ApiError:
-    full = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
-    return ApiError(405, "MethodNotAllowed", f'{verb} is not supported on resources of kind "{full}"')

@@ -51,7 +51,7 @@ def check_place(target: Target, obj: Any) -> None:
         obj["metadata"]["namespace"] = target.namespace
     if obj["metadata"]["namespace"] != target.namespace:
         why = "the namespace of the provided object does not match the namespace sent on the request"
-        raise ApiError.bad_request(f"{why}: {str(obj['metadata']['namespace'])[:63]} is not {target.namespace}")
+        raise ApiError.bad_request(why)
 
 
 def check_name(target: Target, obj: Object) -> None:

@@ -189,7 +189,7 @@ async def refuse(send: Send, error: ApiError) -> None:
     extra = [(b"retry-after", str(after).encode())] if after else []
     if error.status == 401:
         extra.append((b"www-authenticate", b"Bearer"))
-    body = {**error.body(), "message": _printable(error.message)}
+    body = {**error.body(), "message": _message(error)}
     await reply(send, error.status, orjson.dumps(body) + b"\n", extra=extra)
 
 
@@ -211,6 +211,13 @@ def _warned(warnings: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
         if left < 0:
             return
         yield b"warning", f'299 - "{_quoted(shown)}"'.encode()
+
+
+def _message(error: ApiError) -> str:
+    """What an error says, on one line; but several conflicts of an apply are a list, which people read as one."""
+    if not any(cause.reason == "FieldManagerConflict" for cause in error.causes):
+        return _printable(error.message)
+    return "\n".join(map(_printable, error.message.split("\n")))
 
 
 def _printable(text: str) -> str:

@@ -61,6 +61,8 @@ class Writing:
         generated = meta.get("generateName") if not meta.get("name") else None
         if not generated and not meta.get("name"):
             raise ApiError.invalid(kind, "", [Cause.required("metadata.name", "name or generateName is required")])
+        if meta.get("resourceVersion"):
+            raise ApiError.bad_request("resourceVersion should not be set on objects to be created")
         for attempt in range(NAME_TRIES):
             named = {**meta, "name": names.generate(generated)} if generated else meta
             try:
@@ -98,15 +100,16 @@ class Writing:
         check_place(target, obj)
         rules.check_type(target.kind, obj)
         check_name(target, obj)
-        if not obj["metadata"].get("resourceVersion") and not _may_overwrite(target.kind):
-            raise ApiError.invalid(target.kind, target.name or "", [
-                Cause.invalid("metadata.resourceVersion", 0, "must be specified for an update")])
+        named = bool(obj["metadata"].get("resourceVersion"))
         if target.subresource is None:
             obj, request.warnings = rules.admit(target.kind, without_status(target.kind, obj), mode)
             if target.kind is WORKFLOW:
                 await self._check_beside(target.kind, obj)
 
         def change(current: Object, context: Context) -> Object:
+            if not named and not _may_overwrite(target.kind):
+                raise ApiError.invalid(target.kind, target.name or "", [
+                    Cause.invalid("metadata.resourceVersion", 0, "must be specified for an update")])
             if target.subresource is None:
                 _check_reach(request, target.kind, current, obj)
                 return obj
@@ -203,7 +206,7 @@ class Writing:
                 dry_run=said["dryRun"], propagation=said["propagationPolicy"],
             )
         )
-        if held is not None and held["metadata"].get("finalizers"):
+        if held is not None and objects.is_held(held):
             await view.one(request, 200, held, is_open=True)
             return
         details: dict[str, Any] = {"name": name}

@@ -157,10 +157,9 @@ def remove(
         if current is None:
             raise ApiError.not_found(kind, name)
         meta = current["metadata"]
-        if (uid and uid != meta["uid"]) or (rv and rv != meta["resourceVersion"]):
-            raise ApiError.conflict(kind, name, "the precondition (uid or resourceVersion) does not hold")
+        _check_meant(kind, meta, uid, rv)
         if kind.kind == "Namespace" and name == "default":
-            raise ApiError(403, "Forbidden", 'namespaces "default" is forbidden: this namespace may not be deleted')
+            raise ApiError.refused(kind, name, "this namespace may not be deleted")
         wanted = current if kind.kind == "Namespace" else deletion.with_policy(current, propagation)
         return going(kind, wanted, context.now)
 
@@ -232,6 +231,18 @@ def _check_preconditions(kind: Kind, name: str, current: Object, new: Object) ->
         )
     if meta.get("resourceVersion") not in (None, "", now["resourceVersion"]):
         raise ApiError.conflict(kind, name)
+
+
+def _check_meant(kind: Kind, meta: Object, uid: str | None, rv: str | None) -> None:
+    """A deletion's preconditions must hold. Raises ApiError 409, which names the kind, as in Kubernetes."""
+    named = replace(kind, plural=kind.kind)
+    for field, said, found, fate in (
+        ("UID", uid, meta["uid"], "deleted and then recreated"),
+        ("ResourceVersion", rv, meta["resourceVersion"], "modified"),
+    ):
+        if said and said != found:
+            why = f"the {field} in the precondition ({said}) does not match the {field} in record ({found}). "
+            raise ApiError.conflict(named, meta["name"], f"{why}The object might have been {fate}")
 
 
 def _with_status(kind: Kind, current: Object, new: Object) -> Object:

@@ -77,7 +77,7 @@ def _same_wish(old: Object, new: Object) -> bool:
 def owned_as(other: Object, obj: Object) -> Object:
     """The object, with its fields owned by those who own them in the other one."""
     entries, before = other["metadata"].get("managedFields"), obj["metadata"].get("managedFields")
-    if entries == before:
+    if entries == before and entries != []:
         return obj
     meta = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
     return {**obj, "metadata": meta | {"managedFields": entries} if entries else meta}

@@ -49,31 +49,38 @@ def test_both_headers_carry_a_key(api: Api, header: str) -> None:
     assert api.http.get(api.path("Robot"), headers={header: value[:-1]}).status_code == 401
 
 
+def reached(api: Api) -> list[str]:
+    """Paths of all rooms of the API."""
+    one = [api.path("Robot"), api.path("Robot", "x", "report"), api.path("Job", "x", "log"), "/api/v1/namespaces"]
+    return [*one, "/api", "/apis", "/openapi/v3", api.path("Secret")]
+
+
 @pytest.mark.parametrize(
     "headers",
     [
-        {},
         {"authorization": "Bearer crpa_nobody"},
-        {"authorization": "Bearer"},
-        {"authorization": "Basic YWRtaW46YWRtaW4="},
         {"x-api-key": "crpa_nobody"},
-        {"x-api-key": ""},
         {"authorization": b"Bearer \xff\xfe\x80"},
         {"authorization": "Bearer " + "x" * 10_000},
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS"])
 def test_without_a_good_key_there_is_nothing(api: Api, headers: dict[str, str], method: str) -> None:
-    for path in (
-        api.path("Robot"),
-        api.path("Robot", "x", "report"),
-        api.path("Job", "x", "log"),
-        "/api/v1/namespaces",
-    ):
+    for path in reached(api):
         refused = api.http.request(method, path, headers=headers, content=b"{}")
         assert is_status(refused, 401, "Unauthorized")
         assert refused.headers["www-authenticate"] == "Bearer"
         assert refused.json()["message"] == "Unauthorized", "and not a word about why"
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"authorization": "Bearer"}, {"authorization": "Basic YWRtaW46YWRtaW4="}, {"x-api-key": ""}]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PUT", "PATCH"])
+def test_without_any_key_one_is_nobody_and_may_nothing(api: Api, headers: dict[str, str], method: str) -> None:
+    for path in reached(api):
+        refused = api.http.request(method, path, headers=headers, content=b"{}")
+        assert is_status(refused, 403, "Forbidden") and '"system:anonymous"' in refused.json()["message"]
 
 
 def test_the_probes_need_no_key(api: Api) -> None:

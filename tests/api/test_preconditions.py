@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from .conftest import ALL_KINDS, NAMESPACED, Api, is_status, kind_of, message, sample
+from .conftest import ALL_KINDS, NAMESPACED, OVERWRITTEN, Api, is_status, kind_of, message, sample
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
@@ -17,10 +17,19 @@ def test_a_put_of_a_version_that_is_over_is_a_conflict(api: Api, kind: str) -> N
     late = api.call("PUT", api.path(kind, name), {**old, "metadata": {**old["metadata"], "labels": {"a": "2"}}})
     assert is_status(late, 409, "Conflict")
     assert "the object has been modified" in late.json()["message"]
-    assert api.get(kind, name)["metadata"]["labels"] == {"a": "1"}
+    assert api.get(kind, name)["metadata"]["labels"]["a"] == "1"
 
 
-@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("kind", OVERWRITTEN)
+def test_a_put_without_a_version_overwrites_a_core_kind_as_kubernetes_has_it(api: Api, kind: str) -> None:
+    name = f"{api.namespace}-x"
+    made = api.create(kind, name, labels={"a": "1"})
+    written = api.call("PUT", api.path(kind, name), sample(kind, name, labels={"a": "2"}))
+    assert written.status_code == 200 and written.json()["metadata"]["labels"]["a"] == "2"
+    assert written.json()["metadata"]["uid"] == made["metadata"]["uid"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ALL_KINDS if kind not in OVERWRITTEN])
 def test_a_put_without_a_version_is_refused(api: Api, kind: str) -> None:
     name = f"{api.namespace}-x"
     api.create(kind, name)

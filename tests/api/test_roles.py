@@ -12,7 +12,7 @@ from casare_api.kinds import GROUP, KINDS
 
 from .conftest import MERGE, Api, Robot, is_status, message
 
-FLEET = {"robots", "workflows", "jobs", "schedules", "fires", "events"}
+FLEET = {"robots", "workflows", "jobs", "schedules", "fires", "events", "configmaps", "leases"}
 NEVER = {"resourceVersion": "999999999999"}  # a watch from then is refused at once, if it is allowed at all
 
 
@@ -61,7 +61,7 @@ def routes(namespaces: list[str | None]) -> Iterator[Route]:
 
 
 def reads(route: Route) -> bool:
-    return route.does in ("list", "watch", "get", "get content")
+    return route.does in ("list", "watch", "get", "get content") and route.resource != "secrets"
 
 
 # What each role may do in its own namespace. None of them may do anything elsewhere.

@@ -21,7 +21,7 @@ from casare_apiserver.watch import SLOW, Watcher
 from casare_store import embedded
 
 from ..conftest import running, until
-from .conftest import Api, Watch, dumps, is_status
+from .conftest import Api, Watch, dumps
 
 WATCHERS, EVENTS = 50, 1_000
 BIG = 100_000  # bytes of an annotation
@@ -173,10 +173,10 @@ def test_a_watcher_that_has_read_everything_gets_the_longest_line() -> None:
     async def body() -> None:
         watcher = Watcher(KINDS["Workflow"], None, None, None, 0)
         watcher.offer(b"x" * (SLOW + 1))
-        assert not watcher.ended and len(watcher.take()) == SLOW + 1
+        assert not watcher.ended and len(watcher.take()[0]) == SLOW + 1
         watcher.offer(b"x")
         watcher.offer(b"x" * SLOW)
-        assert watcher.ended and b"too slow" in watcher.take()
+        assert watcher.ended and b"too slow" in watcher.take()[-1]
 
     asyncio.run(body())
 
@@ -224,8 +224,9 @@ def test_a_restarted_server_goes_on_where_its_clients_were(own: Api) -> None:
     execute(own, "UPDATE heads SET compacted_rv = rv")
     restart(own)
     with own.watch("Workflow", resourceVersion=version) as watch:
-        assert is_status(watch.response, 410, "Expired")
-        assert "too old resource version" in watch.response.json()["message"]
+        (last,) = watch.rest()
+        assert last["type"] == "ERROR" and last["object"]["code"] == 410
+        assert "too old resource version" in last["object"]["message"]
 
 
 def test_a_restored_store_is_noticed_and_everybody_begins_anew(own: Api) -> None:

@@ -13,6 +13,7 @@ from casare_api.kinds.kind import (
     Cell,
     Column,
     Kind,
+    MicroTime,
     Model,
     Object,
     ObjectMeta,
@@ -72,7 +73,7 @@ class Event(Model):
     count: int | None = Field(None, ge=0, le=2**31 - 1, description="How often it happened.")
     first_timestamp: Timestamp | None = Field(None, description="When it happened first.")
     last_timestamp: Timestamp | None = Field(None, description="When it happened last.")
-    event_time: Timestamp | None = Field(None, description="When it happened, in microseconds where known.")
+    event_time: MicroTime | None = Field(None, description="When it happened, in microseconds where known.")
     series: dict[str, Any] | None = Field(None, description="How often it happened lately: count, lastObservedTime.")
     action: str | None = Field(None, description="What was done about the object, in one word.")
     related: Reference | None = Field(None, description="A second object that has to do with it.")

@@ -1,14 +1,15 @@
 """Lease: who leads. Programs that run several times over agree by it on the one that acts, as in Kubernetes.
 
-Its times have microseconds, which come back byte for byte: a leader compares them with what it wrote. The signs of
-life of robots are no Leases: they never touch a resource.
+Its times have microseconds, which come back byte for byte: a leader compares them with what it wrote. A time that was
+written in another form gets six digits and a Z: programs in Go read no other. The signs of life of robots are no
+Leases: they never touch a resource.
 """
 
 from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from casare_api.kinds.kind import AGE, NAME, Kind, Model, ObjectMeta, Timestamp, column
+from casare_api.kinds.kind import AGE, NAME, Kind, MicroTime, Model, ObjectMeta, column
 
 
 class LeaseSpec(Model):
@@ -18,8 +19,8 @@ class LeaseSpec(Model):
     lease_duration_seconds: int | None = Field(
         None, gt=0, le=2**31 - 1, description="Seconds after renewTime until others may take the lease."
     )
-    acquire_time: Timestamp | None = Field(None, description="When the holder took the lease.")
-    renew_time: Timestamp | None = Field(None, description="When the holder last said that it goes on.")
+    acquire_time: MicroTime | None = Field(None, description="When the holder took the lease.")
+    renew_time: MicroTime | None = Field(None, description="When the holder last said that it goes on.")
     lease_transitions: int | None = Field(
         None, ge=0, le=2**31 - 1, description="How often the lease went from one holder to another."
     )

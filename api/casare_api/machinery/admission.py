@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from casare_api.kinds.kind import Kind, Object, ObjectMeta, dig
+from casare_api.kinds.kind import Kind, Object, ObjectMeta, Uniform, dig
 from casare_api.machinery import names
 from casare_api.machinery.errors import ApiError, Cause
 from casare_api.machinery.names import LONGEST_NAME
@@ -78,7 +78,7 @@ def check_type(kind: Kind, obj: Any) -> None:
         raise _invalid_object(kind, obj, [_invalid("kind", obj["kind"], f"must be {kind.kind}")])
     if obj["apiVersion"] != kind.api_version:
         raise ApiError.bad_request(
-            f"the API version in the data ({_show(obj['apiVersion'])}) does not match the expected API version "
+            f"the API version in the data ({str(obj['apiVersion'])[:80]}) does not match the expected API version "
             f"({kind.api_version})"
         )
     if not isinstance(obj.get("metadata"), dict):
@@ -150,7 +150,7 @@ def check_metadata(kind: Kind, meta: Mapping[str, Any]) -> list[Cause]:
             causes.append(_invalid("metadata.annotations", key, problem))
     size = sum(len(key) + len(value.encode()) for key, value in annotations.items())
     if size > MAX_ANNOTATIONS:
-        too_long = f"Too long: {size} bytes, may not be more than {MAX_ANNOTATIONS}"
+        too_long = f"Too long: may not be more than {MAX_ANNOTATIONS} bytes"
         causes.append(Cause("metadata.annotations", "FieldValueTooLong", too_long))
     return causes
 
@@ -356,14 +356,19 @@ def _fill(model: BaseModel, raw: Mapping[str, Any]) -> Object:
             continue
         written = out.get(alias)
         if isinstance(value, ObjectMeta):
-            out[alias] = {key: item for key, item in (written or {}).items() if item is not None}
+            out[alias] = _without_nothing(written or {})
         elif isinstance(value, BaseModel):
             out[alias] = _fill(value, written or {})
         elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
             out[alias] = [_fill(item, part) for item, part in zip(value, written or [], strict=False)]
-        elif alias not in out:
-            out[alias] = value
+        elif alias not in out or isinstance(value, Uniform):
+            out[alias] = str(value) if isinstance(value, Uniform) else value
     return out
+
+
+def _without_nothing(meta: Mapping[str, Any]) -> Object:
+    """Metadata without what says nothing, as in Kubernetes; but no managed fields mean: forget all there were."""
+    return {key: item for key, item in meta.items() if item or (key == "managedFields" and item is not None)}
 
 
 _ALIASES: dict[type[BaseModel], tuple[tuple[str, str], ...]] = {}

@@ -79,7 +79,8 @@ class Cause:
 
     def body(self) -> dict[str, str]:
         """As it travels in ``details.causes``."""
-        return {"reason": self.reason, "message": self.message, "field": self.field}
+        where = {"field": self.field} if self.field else {}
+        return {"reason": self.reason, "message": self.message, **where}
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}" if self.field else self.message
