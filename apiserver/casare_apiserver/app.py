@@ -158,7 +158,7 @@ def build(is_ready: Callable[[], bool]) -> FastAPI:
         response.status_code = 200 if is_ready() else 503
         return "ok" if is_ready() else "starting"
 
-    @app.get("/metrics", tags=["probes"], summary="Prometheus metrics")
+    @app.get("/metrics", response_class=PlainTextResponse, tags=["probes"], summary="Prometheus metrics")
     async def prometheus() -> Response:
         return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
 

@@ -31,7 +31,7 @@ _QUESTIONS: dict[str, Callable[..., Object]] = {
     "SelfSubjectReview": lambda who, body: reviews.self_review(who),
 }
 _REVIEW_PATHS = {f"/apis/{review.group}/{review.version}/{review.plural}": review for review in REVIEWS}
-_OPENAPI_V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"  # asked for so; @ can't be in an answer's type
+_OPENAPI_V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"  # as it is asked for; answered without @
 _YEAR = 365 * 24 * 3600
 
 

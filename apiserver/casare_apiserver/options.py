@@ -76,7 +76,7 @@ def delete_options(request: Request, body: bytes) -> Object:
         raise wrong("DeleteOptions", "propagationPolicy", why)
     if policy not in (None, *_POLICIES):
         raise wrong("DeleteOptions", "propagationPolicy", _unsupported(str(policy), *_POLICIES, "nil"))
-    return {**said, "propagationPolicy": policy or ("Orphan" if orphan else "Background"),
+    return {**said, "propagationPolicy": policy or ("Orphan" if orphan else None),
             "dryRun": dry_run(request) or said.get("dryRun") == ["All"]}
 
 

@@ -87,7 +87,7 @@ class Reading:
             wire.is_set(request.query, "allowWatchBookmarks"), request.identity.key_uid,
         )
         try:
-            first, at = await self._open(watcher, query) if wanted is not False or rv else self._from_now(watcher)
+            first, at = await (self._open(watcher, query) if wanted is not False or rv else self._from_now(watcher))
             if wanted and rv > at:
                 raise ApiError.future_version(rv, at)
             if not request.is_welcome():  # the key went bad before the watch could be ended with it
@@ -104,9 +104,9 @@ class Reading:
         watcher.bookmark(self.hub.rv)
         watcher.end()
 
-    def _from_now(self, watcher: Watcher) -> Opened:
+    async def _from_now(self, watcher: Watcher) -> Opened:
         """Files a watcher that wants to hear what happens from now on, and nothing of what is there already."""
-        watcher.since = self.hub.rv
+        watcher.since = (await self.store.head()).rv  # the hub may be behind what its caller has seen
         self.hub.add(watcher)
         return [], watcher.since
 

@@ -230,8 +230,11 @@ def _without_database(error: psycopg.Error) -> ApiError:
 
 
 def _check_impersonation(request: Request) -> None:
-    """Nobody acts as somebody else here; ignored, the answer would be about the wrong one. Raises ApiError 403."""
+    """Nobody acts as somebody else here; ignored, the answer would be about the wrong one. Raises ApiError 400, 403."""
+    asked = [name for name, _ in request.scope["headers"] if name.startswith(b"impersonate-")]
     who = request.header(b"impersonate-user")
+    if asked and not who:
+        raise ApiError.bad_request(f"{asked[0].decode('latin-1')[:60]} is said without impersonate-user")
     if who:
         me, who = request.identity.name, who[:253]
         why = f'User "{me}" cannot impersonate resource "users" in API group "" at the cluster scope'

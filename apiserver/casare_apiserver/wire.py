@@ -121,8 +121,10 @@ class Request:
         self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = (),
         content_type: bytes = b"application/json",
     ) -> None:
-        """Sends a whole answer; a large one is packed for those who can unpack it."""
+        """Sends a whole answer; a large one is packed for those who can unpack it. `?pretty` is for people."""
         extra = [*headers, *_warned(self.warnings)]
+        if is_set(self.query, "pretty") and content_type == b"application/json":
+            body = await asyncio.to_thread(_spread, body)
         if len(body) >= PACKED_FROM and "gzip" in self.header(b"accept-encoding"):
             body = await asyncio.to_thread(gzip.compress, body, 1)
             extra += [(b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding")]
@@ -200,6 +202,11 @@ def too_large(limit: int) -> ApiError:
 def is_set(query: Mapping[str, str], name: str) -> bool:
     """Whether a flag is on: given, and not as `false` or `0`; as Kubernetes reads them."""
     return name in query and query[name].lower() not in ("false", "0")
+
+
+def _spread(body: bytes) -> bytes:
+    """JSON over many lines."""
+    return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2) + b"\n" if body else body
 
 
 def _warned(warnings: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:

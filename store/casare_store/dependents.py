@@ -34,6 +34,20 @@ async def waiting(connection: Connection) -> list[Named]:
     return _named(row for row in await cursor.fetchall() if row[0] in KINDS)
 
 
+async def deleted(connection: Connection, since: int | None) -> tuple[list[Named], int]:
+    """What was deleted after revision `since` (None: nothing), and the revision that this is true at."""
+    cursor = await connection.execute("SELECT rv FROM heads", prepare=True)
+    row = await cursor.fetchone()
+    head = row[0] if row is not None else 0
+    if since is None or since >= head:
+        return [], head
+    cursor = await connection.execute(
+        "SELECT kind, namespace, name, uid::text FROM changes WHERE rv > %s AND rv <= %s AND type = 'DELETED'",
+        (since, head), prepare=True,
+    )
+    return _named(found for found in await cursor.fetchall() if found[0] in KINDS), head
+
+
 async def of(connection: Connection, owners: Iterable[Named]) -> list[Named]:
     """All dependents of these owners."""
     uids = [one.uid for one in owners]

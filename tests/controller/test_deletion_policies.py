@@ -338,3 +338,22 @@ def test_a_namespace_that_an_older_release_is_deleting_goes_as_well(with_store: 
         assert sorted(await there(store, NAMESPACE)) == ["default"]
 
     with_store(body)
+
+
+def test_dependents_go_with_the_next_look_after_their_owner(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        duty = Deletions(store)
+        await duty.run_once()
+        parent = await make(store, "owner")
+        child = await make(store, "child", owner(parent))
+        await make(store, "grandchild", owner(child))
+        other = await make(store, "other")
+        await make(store, "shared", owner(parent), owner(other))
+        await make(store, "held", owner(parent), finalizers=(HOLD,))
+        await delete(store, "owner", "Background")
+        assert await duty.run_once() == {"deletions": 3}
+        left = await there(store)
+        assert left.keys() == {"other", "shared", "held"} and left["held"]["metadata"]["deletionTimestamp"]
+        assert await duty.run_once() == {"deletions": 0}
+
+    with_store(body)

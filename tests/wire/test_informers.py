@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from kubernetes import client, config, watch
 from kubernetes.client.exceptions import ApiException
+from kubernetes.informer import SharedInformer
 
 from casare_store.connection import CHANNEL
 
@@ -130,14 +131,19 @@ class WatchListInformer(Informer):
         raise AssertionError("the watch ended before it had said where the list ends")
 
 
+def connected(api: Api) -> Any:
+    """The Python client of a server that speaks plain HTTP."""
+    place = Path(api.server.directory / "kubeconfig")
+    place.write_text(kubeconfig(api.server, api.key, api.namespace).replace("https://127.0.0.1:0", api.server.url))
+    return config.new_client_from_config(str(place))  # type: ignore[no-untyped-call]
+
+
 class PythonInformer(Informer):
     """The loop that everybody writes around the Python client's Watch."""
 
     def __init__(self, api: Api) -> None:
         super().__init__(api)
-        place = Path(api.server.directory / "kubeconfig")
-        place.write_text(kubeconfig(api.server, api.key, api.namespace).replace("https://127.0.0.1:0", api.server.url))
-        self.python = client.CustomObjectsApi(config.new_client_from_config(str(place)))  # type: ignore[no-untyped-call]
+        self.python = client.CustomObjectsApi(connected(api))
 
     def events(self, **params: str) -> Iterator[Event]:
         where = ("fleet.casare.net", "v1", self.api.namespace, "workflows")
@@ -190,8 +196,8 @@ def write_at_once(api: Api, meanwhile: Callable[[], None] = lambda: None) -> set
         return {change for writer in writers for change in writer.result()}
 
 
-def truth(api: Api) -> dict[str, str]:
-    return {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in api.list("Workflow")["items"]}
+def truth(api: Api, kind: str = "Workflow") -> dict[str, str]:
+    return {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in api.list(kind)["items"]}
 
 
 def versions(history: list[tuple[str, str]]) -> list[int]:
@@ -226,6 +232,25 @@ def test_an_informer_lists_again_when_history_is_gone_and_holds_the_truth(api: A
         until(lambda: informer.cache == truth(api), "the informer goes on")
     assert informer.lists >= 3
     assert versions(informer.history) == sorted(set(versions(informer.history)))
+
+
+def test_the_python_clients_own_informer_holds_the_truth_though_history_goes(api: Api) -> None:
+    core = client.CoreV1Api(connected(api))
+    informer: Any = SharedInformer(core.list_namespaced_config_map, namespace=api.namespace)  # type: ignore[no-untyped-call]
+
+    def held() -> dict[str, str]:
+        return {each.metadata.name: each.metadata.resource_version for each in informer.cache.list()}
+
+    informer.start()
+    for number in range(9):
+        api.create("ConfigMap", f"c{number}")
+        api.changed("ConfigMap", f"c{number}", {"data": {"site": "paris"}})
+        if number % 3 == 2:
+            api.delete("ConfigMap", f"c{number - 1}")
+            lose_history(api.server)
+            until(lambda: held() == truth(api, "ConfigMap"), "the informer holds the truth")
+    informer.stop()
+    assert len(held()) == 6
 
 
 def test_a_watch_from_a_version_that_is_gone_says_so(api: Api) -> None:

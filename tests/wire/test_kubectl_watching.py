@@ -55,8 +55,7 @@ def running(kubectl: Kubectl, *args: str) -> Iterator[Output]:
 def tell(api: Api, name: str, reason: str, type_: str = "Normal", robot: str = "pc-01") -> None:
     """An event of a robot."""
     involved = {"kind": "Robot", "apiVersion": f"{GROUP}/v1", "namespace": api.namespace, "name": robot}
-    api.create("Event", name, {"involvedObject": involved, "reason": reason, "type": type_, "message": f"it is {reason}",
-                               "lastTimestamp": "2026-01-01T00:00:00Z"})  # fmt: skip
+    api.create("Event", name, {"involvedObject": involved, "reason": reason, "type": type_, "message": f"it is {reason}"})
 
 
 # -- get -w ----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""Whose deletion waits for what hangs on it? Foreground: dependents are deleted first. Orphan: they are let go.
+"""What becomes of what hangs on an object that is deleted? Foreground: dependents go first. Orphan: they are let go.
 
 One look at a table that is almost always empty, every second. What a dependent waits for itself is finished in the same
-run, as far as nobody else's finalizer is in the way.
+run, as far as nobody else's finalizer is in the way. Background: dependents go after it; one look at what the log tells
+of deletions since the last run. What that misses (the time before the first run) the garbage duty finds.
 """
 
 from __future__ import annotations
@@ -28,12 +29,32 @@ class Deletions:
     name: str = "deletions"
     every: float = 1.0
     watches: frozenset[str] = frozenset()
+    _seen: int | None = None  # the revision up to which deletions were looked at
 
     async def run_once(self) -> dict[str, int]:
         total = 0
-        while changed := await self._round():
+        while changed := await self._round() + await self._collect():
             total += changed
         return {"deletions": total}
+
+    async def _collect(self) -> int:
+        """Deletes what belonged to nobody but objects that were deleted since; how many objects changed."""
+        async with self.store.pool.connection() as connection:
+            deleted, seen = await dependents.deleted(connection, self._seen)
+            found = [one for owners in _chunks(deleted) for one in await dependents.of(connection, owners)]
+        changed = sum([await self._collect_part(chunk) for chunk in _chunks(found)])
+        self._seen = seen
+        return changed
+
+    async def _collect_part(self, found: Sequence[Named]) -> int:
+        async with self.store.batch({one.key for one in found}) as batch:
+            known = _there(batch, found)
+            alive = await dependents.alive(batch, (uid for _, obj in known for uid in deletion.owners_of(obj)))
+            for one, obj in known:
+                if not alive.intersection(deletion.owners_of(obj)):
+                    _stage(batch, one, obj, admission.going(one.kind, obj, batch.now))
+            await batch.commit()
+        return len(batch.changes)
 
     async def _round(self) -> int:
         """A step for all that waits; how many objects changed."""
