@@ -75,21 +75,11 @@ class View:
         event = orjson.loads(line)
         if event["type"] == "ERROR":
             return line
-        obj = event["object"]
-        if event["type"] == "BOOKMARK":
-            shown = self._bookmark(obj, is_first)
-        else:
-            shown = self._shaped(self._open(obj), {"resourceVersion": obj["metadata"]["resourceVersion"]})
-            if self.form.shape == "Table" and not is_first:
-                shown["columnDefinitions"] = None
+        obj = event["object"]  # of a bookmark, metadata alone: a table has it in its row, where clients look
+        shown = self._shaped(self._open(obj), {"resourceVersion": obj["metadata"]["resourceVersion"]})
+        if self.form.shape == "Table" and not is_first:
+            shown["columnDefinitions"] = None
         return orjson.dumps({"type": event["type"], "object": shown}) + b"\n"
-
-    def _bookmark(self, mark: Object, is_first: bool) -> Object:
-        if self.form.shape == "Table":
-            return tables.table(tables.columns(self.kind) if is_first else None, [], mark["metadata"])
-        if self.form.shape == "whole":
-            return mark
-        return tables.partial(mark)
 
     def _open(self, obj: Object) -> Object:
         return obj if self.opened is None else self.opened(obj)

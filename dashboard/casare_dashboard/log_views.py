@@ -27,8 +27,9 @@ def tail(chunks: Iterable[str], most: int = MOST) -> Tail:
         kept.append(chunk)
         size += len(chunk)
         while size - len(kept[0]) >= most:
-            size -= len(kept.popleft())
-            dropped = True
+            gone = kept.popleft()  # with `most` characters behind it; an empty one is no loss
+            size -= len(gone)
+            dropped = dropped or bool(gone)
     text = "".join(kept)
     if len(text) > most:
         text, dropped = text[-most:], True

@@ -52,12 +52,16 @@ def test_lists_and_watches_select() -> None:
 
 
 def test_writes_are_strict_and_say_who_they_are() -> None:
-    request = requests.create(KINDS["Job"], "ns", {"a": 1}, dry_run=True)
+    request = requests.create(KINDS["Workflow"], "ns", {"a": 1}, dry_run=True)
     assert (request.method, request.params) == (
         "POST",
         {"fieldManager": "casare", "fieldValidation": "Strict", "dryRun": "All"},
     )
     assert request.content == b'{"a":1}'
+
+
+def test_a_jobs_creator_does_not_ask_for_its_fields() -> None:
+    assert requests.create(KINDS["Job"], "ns", {}).params == {"fieldValidation": "Strict"}
 
 
 @pytest.mark.parametrize(("kind", "content_type"), [("merge", "merge-patch"), ("json", "json-patch")])

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from casare_dashboard import event_views, job_views, log_views, robot_views, words
@@ -225,6 +225,7 @@ def test_a_log_is_shown_as_a_terminal_leaves_it(raw: str, shown: str) -> None:
 
 
 @given(st.lists(st.text(max_size=20), max_size=10), st.integers(1, 40))
+@example(["", "0" * 20], 20)
 def test_a_tail_never_exceeds_its_limit_and_keeps_a_short_log_whole(chunks: list[str], most: int) -> None:
     found = log_views.tail(chunks, most)
     whole = "".join(chunks)

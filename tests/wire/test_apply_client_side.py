@@ -58,6 +58,7 @@ def test_applying_the_same_again_writes_nothing(kubectl: Kubectl, document: dict
     assert version(kubectl, kind, name) == before
 
 
+@NEWEST
 def test_a_built_in_kind_is_merged_key_by_key(kubectl: Kubectl) -> None:
     kubectl.apply(configmap(a="1", b="2"))
     kubectl("patch", "configmap", "settings", "-p", '{"data":{"theirs":"3"}}')
@@ -78,6 +79,7 @@ def test_finalizers_of_a_built_in_kind_merge_with_those_of_others(kubectl: Kubec
     assert sorted(found) == ["example.com/other", "example.com/theirs"]
 
 
+@NEWEST
 def test_a_secrets_data_is_applied_as_text(kubectl: Kubectl) -> None:
     document = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login"}, "stringData": {"user": "anna"}}
     kubectl.apply(document)
@@ -119,8 +121,9 @@ def with_sets(kubectl: Kubectl) -> Kubectl:
     return kubectl
 
 
-@pytest.mark.parametrize(("parent", "kind"), [("tools", "secret"), ("configmaps/tools", "configmap")])
-@pytest.mark.parametrize("way", [(), ("--server-side",)], ids=["client-side", "server-side"])
+@pytest.mark.parametrize(
+    ("parent", "kind", "way"), [("tools", "secret", ()), ("configmaps/tools", "configmap", ("--server-side",))]
+)
 def test_an_applyset_prunes_what_left_it(kubectl: Kubectl, parent: str, kind: str, way: tuple[str, ...]) -> None:
     kubectl, args = with_sets(kubectl), ("--prune", f"--applyset={parent}", *way)
     kubectl("create", "-f", "-", stdin=as_yaml(robot("not-mine")))
@@ -161,6 +164,7 @@ def of_my_own(place: Path) -> Path:
     return place / "manifests"
 
 
+@NEWEST
 def test_this_repositorys_manifests_go_as_far_as_no_files_lie_beside_them(kubectl: Kubectl, tmp_path: Path) -> None:
     ran = kubectl("apply", "-R", "-f", str(of_my_own(tmp_path)), code=1)
     assert sorted(ran.lines) == [
@@ -199,6 +203,7 @@ def test_diff_ends_with_0_where_nothing_would_change(kubectl: Kubectl, side: tup
 
 
 @SIDES
+@NEWEST
 def test_diff_shows_a_new_object_whole_and_makes_none(kubectl: Kubectl, side: tuple[str, ...]) -> None:
     shown = diff(kubectl, robot(), *side)
     assert {"+kind: Robot", "+  environment: default", "+  name: pc-01"} <= set(shown)

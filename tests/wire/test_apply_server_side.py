@@ -55,6 +55,7 @@ def test_an_apply_owns_what_it_says_and_no_default(kubectl: Kubectl) -> None:
     assert len(made["metadata"]["managedFields"]) == 1 and entry["time"] == made["metadata"]["creationTimestamp"]
 
 
+@NEWEST
 def test_an_update_owns_what_it_sets_with_the_defaults(kubectl: Kubectl) -> None:
     kubectl("create", "-f", "-", "--field-manager=me", stdin=json.dumps(bare(tags=["a"])))
     assert owned(kubectl.get("robot", "pc-01")) == {("me", "Update", ""): {
@@ -123,6 +124,7 @@ def test_several_conflicts_are_listed_by_manager_line_by_line(kubectl: Kubectl) 
     )
 
 
+@NEWEST
 def test_force_takes_the_field_over(kubectl: Kubectl) -> None:
     apply(kubectl, robot())
     apply(kubectl, bare(maxConcurrentJobs=3), "other", "--force-conflicts")
@@ -179,6 +181,7 @@ def test_a_field_that_only_an_ordinary_write_set_stays(kubectl: Kubectl) -> None
     assert (spec["displayName"], spec["maxConcurrentJobs"]) == ("Anna", 1)
 
 
+@NEWEST
 def test_two_managers_own_one_item_each_of_a_keyed_list(kubectl: Kubectl) -> None:
     apply(kubectl, bare(taints=[{"key": "repair", "value": "1"}]), "one")
     apply(kubectl, bare(taints=[{"key": "holiday"}]), "two")
@@ -290,6 +293,7 @@ def test_whoever_applied_from_the_client_goes_over_without_a_conflict(kubectl: K
     assert json.loads(made["metadata"]["annotations"][LAST])["spec"]["maxConcurrentJobs"] == 3
 
 
+@NEWEST
 def test_whoever_went_over_can_go_back(kubectl: Kubectl) -> None:
     kubectl.apply(robot(environment="staging"))
     apply(kubectl, robot(environment="staging", maxConcurrentJobs=3))
@@ -298,12 +302,14 @@ def test_whoever_went_over_can_go_back(kubectl: Kubectl) -> None:
     assert (spec["maxConcurrentJobs"], spec["environment"]) == (4, "default")
 
 
+@NEWEST
 def test_a_built_in_kind_goes_over_as_well(kubectl: Kubectl) -> None:
     kubectl.apply(configmap(a="1", b="2"))
     apply(kubectl, configmap(a="10"))
     assert kubectl.get("configmap", "settings")["data"] == {"a": "10"}
 
 
+@NEWEST
 def test_a_secret_goes_over_with_its_values(kubectl: Kubectl) -> None:
     def secret(**data: str) -> dict[str, Any]:
         return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login"}, "data": data}

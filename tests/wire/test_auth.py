@@ -69,26 +69,19 @@ def refusal(verb: str, plural: str, group: str, api: Api, who: str, name: str = 
 QUESTIONS: list[tuple[str, str]] = [
     ("get robots", "viewer operator admin"),
     ("list jobs", "viewer operator admin robot"),
-    ("watch events", "viewer operator admin"),
     ("create robots", "operator admin robot"),
-    ("create jobs", "operator admin"),
-    ("delete workflows/wf", "operator admin"),
     ("deletecollection jobs", "operator admin"),
     ("patch robots --subresource=status", "operator admin"),
     ("get jobs --subresource=log", "viewer operator admin"),
     ("create jobs --subresource=log", "operator admin robot"),
-    ("get robots/pc-01", "viewer operator admin robot"),
     ("patch robots/pc-01", "operator admin robot"),
     ("patch robots/pc-02", "operator admin"),
-    ("create apikeys", "admin"),
     ("create apikeys --subresource=token", "admin"),
-    ("get secrets", "admin"),
     ("list secrets", "admin"),
     ("create namespaces", ""),
     ("list robots --all-namespaces", ""),
     ("get robots --namespace=elsewhere", ""),
     ("get /version", "viewer operator admin robot"),
-    ("get /somewhere", ""),
     ("* *", "admin"),
 ]
 
@@ -193,6 +186,7 @@ def test_a_refusal_names_what_was_refused(keyed: Keyed, api: Api) -> None:
 
 
 def test_a_wrong_key_is_nobodys(kubectl: Kubectl, api: Api) -> None:
+    kubectl("get", "robots")  # it knows now what there is
     refused = kubectl("get", "robots", "--token=crpa_nobodys", code=1)
     assert refused.err == "error: You must be logged in to the server (Unauthorized)\n"
     answer = api.call("GET", api.path("Robot"), key="crpa_nobodys")
@@ -259,8 +253,9 @@ def test_nobody_but_an_admin_reads_secrets(keyed: Keyed, api: Api, hidden: str, 
     for args, verb, name in ((["secrets"], "list", ""), (["secret", "s"], "get", "s")):
         refused = kubectl("get", *args, code=1)
         assert refused.out == "" and refusal(verb, "secrets", "", api, role, name) in refused.err
-    watched = api.call("GET", api.path("Secret"), key=_key_of(kubectl), params={"watch": "true"})
-    assert message(watched, 403) == refusal("watch", "secrets", "", api, role)
+    for accept in VIEWS:
+        watched = api.call("GET", api.path("Secret"), key=_key_of(kubectl), params={"watch": "true"}, headers={"accept": accept})
+        assert message(watched, 403) == refusal("watch", "secrets", "", api, role)
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator"])
@@ -289,7 +284,7 @@ def test_nothing_of_a_secret_is_kept_in_clear(newest_kubectl: Kubectl, api: Api)
     newest_kubectl.apply({**secret, "stringData": {"password": values[3]}, "data": {"bad key": "!"}}, code=1)
     newest_kubectl("delete", "secret", "s")
     kept = everything_kept(api)
-    assert '"sealed"' in kept or "sealed" in kept, "it looked where they are"
+    assert "sealed" in kept, "it looked where they are"
     for value in values:
         assert value not in kept and encoded(value) not in kept and encoded(value)[:-4] not in kept
 

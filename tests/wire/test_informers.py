@@ -249,8 +249,10 @@ def test_the_python_clients_own_informer_holds_the_truth_though_history_goes(api
             api.delete("ConfigMap", f"c{number - 1}")
             lose_history(api.server)
             until(lambda: held() == truth(api, "ConfigMap"), "the informer holds the truth")
-    informer.stop()
     assert len(held()) == 6
+    with ThreadPoolExecutor(1) as pool:  # it hears that it is to stop at the next event
+        stopping = pool.submit(informer.stop)
+        until(lambda: api.create("ConfigMap", secrets.token_hex(5)) and stopping.done(), "the informer stopped")
 
 
 def test_a_watch_from_a_version_that_is_gone_says_so(api: Api) -> None:

@@ -45,6 +45,7 @@ def test_delete_takes_away_and_waits_until_it_is_gone(kubectl: Kubectl) -> None:
     assert names(kubectl) == []
 
 
+@NEWEST
 def test_deleting_what_there_is_not_says_so_unless_told_to_ignore_it(kubectl: Kubectl) -> None:
     assert kubectl("delete", "robot", "no", code=1).err == f'Error from server (NotFound): robots.{FLEET} "no" not found\n'
     assert kubectl("delete", "robot", "no", "--ignore-not-found").out == ""
@@ -67,6 +68,7 @@ def test_delete_takes_those_it_was_told(kubectl: Kubectl, how: tuple[str, ...], 
     assert names(kubectl) == left
 
 
+@NEWEST
 def test_delete_takes_what_is_in_a_file(kubectl: Kubectl, tmp_path: Path) -> None:
     settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}}
     (tmp_path / "all.yaml").write_text(as_yaml(robot("a"), settings))
@@ -125,6 +127,7 @@ def test_whoever_waits_for_a_deletion_hears_of_its_end(kubectl: Kubectl, command
         assert waiting.stderr is not None and waiting.stderr.read() == ""
 
 
+@NEWEST
 def test_a_wait_that_takes_too_long_ends_with_words(kubectl: Kubectl) -> None:
     create(kubectl, held())
     ran = kubectl("delete", "robot", "pc-01", "--timeout=300ms", code=1)
@@ -174,6 +177,7 @@ def test_a_foreground_deletion_waits_for_a_dependent_that_is_held(kubectl: Kubec
     kubectl("wait", "--for=delete", "robot/pc-01", "--timeout=30s")
 
 
+@NEWEST
 def test_orphans_stay_and_belong_to_nobody(kubectl: Kubectl) -> None:
     owner_and_dependent(kubectl)
     kubectl("delete", "robot", "pc-01", "--cascade=orphan")
@@ -275,7 +279,6 @@ def test_nothing_is_made_in_a_namespace_that_is_going_away(kubectl: Kubectl) -> 
     why = f"unable to create new content in namespace {name} because it is being terminated"
     assert ran.err == f'Error from server (Forbidden): error when creating "STDIN": robots.{FLEET} "pc-02" is forbidden: {why}\n'
     let_go(inside)
-    kubectl("wait", "--for=delete", f"namespace/{name}", "--timeout=30s")
 
 
 def test_the_refusal_of_a_namespace_going_away_has_its_cause(api: Api, wire: Server) -> None:
@@ -289,7 +292,7 @@ def test_the_refusal_of_a_namespace_going_away_has_its_cause(api: Api, wire: Ser
         assert status["details"] == {"name": "w", "group": FLEET, "kind": "workflows", "causes": [
             {"reason": "NamespaceTerminating", "message": f"namespace {name} is being terminated", "field": "metadata.namespace"}]}  # fmt: skip
         inside.changed("Robot", "a", {"metadata": {"finalizers": None}})
-    until(lambda: api.find("Namespace", name) is None, "the namespace is gone")
+    until(lambda: api.find("Namespace", name) is None, "the namespace goes once nothing holds its content")
 
 
 @NEWEST

@@ -146,8 +146,12 @@ def test_one_object_is_shown_as_yaml_and_json_alike(kubectl: Kubectl, robots: Ap
     as_json = kubectl("get", "robot", "a", "-o", "json").json()
     assert yaml.safe_load(kubectl("get", "robot/a", "-o", "yaml").out) == as_json
     assert as_json["kind"] == "Robot" and as_json["spec"]["maxConcurrentJobs"] == 3
-    assert "managedFields" not in as_json["metadata"]
-    assert kubectl.get("robot", "a")["metadata"]["managedFields"]
+
+
+def test_who_manages_which_fields_is_shown_on_request(kubectl: Kubectl) -> None:
+    kubectl.apply(robot("a"))
+    assert "managedFields" not in kubectl("get", "robot", "a", "-o", "json").json()["metadata"]
+    assert kubectl.get("robot", "a")["metadata"]["managedFields"][0]["manager"] == "kubectl-client-side-apply"
 
 
 def test_a_list_is_shown_as_json(kubectl: Kubectl, robots: Api) -> None:
@@ -230,7 +234,7 @@ def test_kinds_have_short_names(newest_kubectl: Kubectl, api: Api, short: str) -
     if kind.namespaced:
         api.create(kind.kind, name, BODIES[kind.kind])
     full = f"{kind.singular}.{kind.group}" if kind.group else kind.singular
-    for word in (short, kind.singular, kind.plural, kind.kind, f"{kind.plural}.v1.{kind.group}"):
+    for word in (short, kind.kind, f"{kind.plural}.v1.{kind.group}"):
         assert newest_kubectl("get", word, name, "-o", "name").out == f"{full}/{name}\n"
 
 

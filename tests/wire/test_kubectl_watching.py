@@ -211,7 +211,7 @@ def test_what_is_so_already_is_not_waited_for(kubectl: Kubectl, api: Api) -> Non
     assert kubectl("wait", "robot/gone", "--for=delete").err == ""
 
 
-@pytest.mark.parametrize("for_", ["condition=Ready", "jsonpath={.status.phase}=Busy", "delete"])
+@pytest.mark.parametrize("for_", ["condition=Ready", "delete"])
 def test_what_does_not_come_is_given_up(kubectl: Kubectl, api: Api, for_: str) -> None:
     api.create("Robot", "a")
     gave_up = kubectl("wait", "robot/a", f"--for={for_}", "--timeout=1s", code=1)

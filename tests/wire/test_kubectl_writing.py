@@ -48,6 +48,7 @@ def test_create_makes_an_object_of_a_file(kubectl: Kubectl, document: dict[str, 
     assert kubectl("get", shown, "-o", "name").out == f"{shown}\n"
 
 
+@NEWEST
 def test_creating_what_exists_is_told_by_name(kubectl: Kubectl) -> None:
     create(kubectl, robot())
     said = create(kubectl, robot(), code=1)
@@ -104,11 +105,13 @@ def test_a_list_in_one_file_is_created_item_by_item(kubectl: Kubectl) -> None:
     assert said.splitlines() == [f"robot.{FLEET}/a created", "configmap/settings created"]
 
 
+@NEWEST
 def test_an_unknown_field_of_an_item_of_a_list_is_refused_by_the_server(kubectl: Kubectl) -> None:
     said = create(kubectl, {"apiVersion": "v1", "kind": "List", "items": [robot("a"), robot("b", zzz=1)]}, code=1)
     assert said.endswith(f"{UNKNOWN}\n")
 
 
+@NEWEST
 def test_what_get_shows_of_all_makes_them_again(kubectl: Kubectl) -> None:
     create(kubectl, robot("a"), robot("b"))
     shown = kubectl("get", "robots", "-o", "yaml").out
@@ -141,6 +144,7 @@ def test_warn_validation_warns_of_the_unknown_field_and_drops_it(kubectl: Kubect
     assert "zzz" not in kubectl.get("robot", "pc-01")["spec"]
 
 
+@NEWEST
 def test_no_validation_drops_the_unknown_field_in_silence(kubectl: Kubectl) -> None:
     ran = kubectl("create", "-f", "-", "--validate=ignore", stdin=as_yaml(robot(zzz=1)))
     assert ran.err == "" and "zzz" not in kubectl.get("robot", "pc-01")["spec"]
@@ -201,6 +205,7 @@ def test_a_strategic_patch_deletes_a_finalizer_by_its_directive(kubectl: Kubectl
     kubectl("patch", "configmap", "settings", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
 
 
+@NEWEST
 def test_a_patch_of_the_status_leaves_the_rest_alone(kubectl: Kubectl) -> None:
     create(kubectl, robot())
     patch = '{"status":{"note":"hello"},"spec":{"maxConcurrentJobs":9},"metadata":{"labels":{"a":"b"}}}'
@@ -231,6 +236,7 @@ def test_edit_sends_what_the_editor_left(kubectl: Kubectl, tmp_path: Path) -> No
     assert "kubectl-edit" in [each["manager"] for each in made["metadata"]["managedFields"]]
 
 
+@NEWEST
 def test_edit_without_a_change_writes_nothing(kubectl: Kubectl, tmp_path: Path) -> None:
     create(kubectl, robot())
     assert edit(kubectl, tmp_path, "")[0] == "Edit cancelled, no changes made.\n"
@@ -257,6 +263,7 @@ def test_a_label_is_set_changed_and_taken_away(kubectl: Kubectl) -> None:
     assert kubectl.get("robot", "pc-01")["metadata"]["labels"] == {"site": "berlin"}
 
 
+@NEWEST
 def test_an_annotation_is_set_changed_and_taken_away(kubectl: Kubectl) -> None:
     create(kubectl, robot())
     kubectl("annotate", "robot", "pc-01", "note=old")
@@ -267,6 +274,7 @@ def test_an_annotation_is_set_changed_and_taken_away(kubectl: Kubectl) -> None:
 
 
 @pytest.mark.parametrize("command", ["label", "annotate"])
+@NEWEST
 def test_marking_a_version_that_is_gone_is_a_conflict(kubectl: Kubectl, command: str) -> None:
     create(kubectl, robot())
     ran = kubectl(command, "robot", "pc-01", "a=b", "--resource-version=1", code=1)
@@ -295,6 +303,7 @@ def test_replace_puts_the_whole_object_in_its_place(kubectl: Kubectl) -> None:
     assert made["metadata"]["uid"] == before["metadata"]["uid"]
 
 
+@NEWEST
 def test_replacing_an_old_version_is_a_conflict(kubectl: Kubectl) -> None:
     create(kubectl, robot())
     old = kubectl.get("robot", "pc-01")
@@ -331,6 +340,7 @@ DRY = "--dry-run=server"
     ],
     ids=lambda command: " ".join(command[:2]),
 )  # fmt: skip
+@NEWEST
 def test_a_dry_run_of_a_change_changes_nothing(kubectl: Kubectl, command: tuple[str, ...]) -> None:
     kubectl.apply(robot())
     before = kubectl.get("robot", "pc-01")
