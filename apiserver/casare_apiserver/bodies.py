@@ -93,9 +93,9 @@ _JsonLoader.add_constructor(_TAG + "bool", _scalar(_BOOL, _truth))
 
 
 async def read_object(request: Request, kind: Kind | None = None) -> Any:
-    """The body as an object: JSON, YAML or (for the built-in kinds) protobuf, as it says. Raises ApiError 400, 413, 415.
+    """The body as an object: JSON, YAML or (for the built-in kinds) protobuf, as it says.
 
-    A body that does not say is JSON: clients' typed calls leave it out.
+    A body that does not say is JSON: clients' typed calls leave it out. Raises ApiError 400, 413, 415.
     """
     content_type = _media_type(request.header(b"content-type"))
     if content_type in _YAML:

@@ -235,13 +235,13 @@ def _check_preconditions(kind: Kind, name: str, current: Object, new: Object) ->
 
 def _check_meant(kind: Kind, meta: Object, uid: str | None, rv: str | None) -> None:
     """A deletion's preconditions must hold. Raises ApiError 409, which names the kind, as in Kubernetes."""
-    named = replace(kind, plural=kind.kind)
     for field, said, found, fate in (
         ("UID", uid, meta["uid"], "deleted and then recreated"),
         ("ResourceVersion", rv, meta["resourceVersion"], "modified"),
     ):
         if said and said != found:
             why = f"the {field} in the precondition ({said}) does not match the {field} in record ({found}). "
+            named = replace(kind, plural=kind.kind)
             raise ApiError.conflict(named, meta["name"], f"{why}The object might have been {fate}")
 
 

@@ -88,12 +88,12 @@ ROBOTS = st.fixed_dictionaries(
     {},
     optional={
         "environment": NAMES | st.none(),
-        "tags": st.lists(NAMES, max_size=3) | st.none(),
+        "tags": st.lists(NAMES, max_size=3, unique=True) | st.none(),
         "maxConcurrentJobs": st.integers(1, 100),
         "drain": st.fixed_dictionaries(
             {}, optional={"deadline": st.sampled_from(["1m", "2h"]), "then": st.just("Wait")}
         ),
-        "taints": st.lists(st.fixed_dictionaries({"key": NAMES}, optional={"value": NAMES}), max_size=2),
+        "taints": st.lists(st.fixed_dictionaries({"key": NAMES}, optional={"value": NAMES}), max_size=1),
     },
 )
 WORKFLOWS = st.fixed_dictionaries(
@@ -104,11 +104,11 @@ WORKFLOWS = st.fixed_dictionaries(
             {}, optional={"limit": st.integers(0, 9), "backoff": st.just({"initial": "1s"})}
         ),
         "requirements": st.fixed_dictionaries(
-            {}, optional={"tags": st.lists(NAMES), "prefer": st.just([{"sameRobot": True}])}
+            {}, optional={"tags": st.lists(NAMES, unique=True), "prefer": st.just([{"sameRobot": True}])}
         ),
         "concurrency": st.fixed_dictionaries({"key": NAMES}),
         "priority": st.integers(0, 20) | st.none(),
-        "env": st.lists(st.fixed_dictionaries({"name": st.just("A")}, optional={"value": NAMES}), max_size=2),
+        "env": st.lists(st.fixed_dictionaries({"name": st.just("A")}, optional={"value": NAMES}), max_size=1),
     },
 )
 JOBS = st.fixed_dictionaries({"workflow": WORKFLOWS})

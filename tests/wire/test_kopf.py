@@ -160,8 +160,10 @@ def test_a_new_object_is_handled_and_remembered(operator: Operator, api: Api) ->
 
 
 def test_what_a_handler_says_of_the_status_is_there(operator: Operator, api: Api) -> None:
-    status = welcomed(api, "pc-01")["status"]
-    assert status["agent"] == {"version": "of the operator"} and status["create"] == {"greeting": "hello"}
+    welcomed(api, "pc-01")  # and then it writes the status, which is a request of its own
+    until(lambda: api.get("Robot", "pc-01")["status"].get("create") == {"greeting": "hello"}, "the status is written")
+    status = api.get("Robot", "pc-01")["status"]
+    assert status["agent"] == {"version": "of the operator"}
     assert status["phase"] == "Pending", "and what the server joins to it"
 
 

@@ -73,17 +73,23 @@ def aim(case: Any, namespace: str, name: str | None) -> None:
         case.body["metadata"] = {"name": name}
 
 
+def is_ahead(case: Any, response: Any) -> bool:
+    """Whether a list asked for a version that no change has yet: as in Kubernetes the one answer above 500."""
+    causes = (response.json().get("details") or {}).get("causes") or [{}]
+    is_list = case.method == "GET" and "resourceVersion" in (case.query or {})
+    return is_list and response.status_code == 504 and causes[0].get("reason") == "ResourceVersionTooLarge"
+
+
 def attacked(operation: Any, api: Api, session: requests.Session) -> None:
     """Calls an operation with what is right and what is wrong by its schemas, and checks each answer."""
     right, wrong = operation.as_strategy(GenerationMode.POSITIVE), operation.as_strategy(GenerationMode.NEGATIVE)
-    promised = {int(code) for code in operation.definition.raw["responses"] if code.isdigit()}
 
     @FEW
     @given(case=right | wrong if operation.body or operation.query else right, name=st.none() | st.sampled_from(NAMES))
     def attack(case: Any, name: str | None) -> None:
         aim(case, api.namespace, name)
         response = case.call(base_url=api.server.url, session=session)
-        assert response.status_code < 500 or response.status_code in promised, (case.as_curl_command(), response.text)
+        assert response.status_code < 500 or is_ahead(case, response), (case.as_curl_command(), response.text)
         case.validate_response(response, checks=CHECKS)
         if response.status_code >= 400 and case.method != "HEAD":
             said = response.json()

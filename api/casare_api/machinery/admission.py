@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from casare_api.kinds.kind import Kind, Object, ObjectMeta, Uniform, dig
 from casare_api.machinery import names
+from casare_api.machinery.duplicates import duplicates
 from casare_api.machinery.errors import ApiError, Cause
 from casare_api.machinery.names import LONGEST_NAME
 
@@ -37,7 +38,7 @@ def admit(kind: Kind, obj: Any, mode: FieldValidation = "Strict") -> tuple[Objec
     check_storable(obj, kind.sealed)
     check_type(kind, obj)
     model, obj, unknown = _parse(kind, obj, mode)
-    problems = check_metadata(kind, obj.get("metadata") or {})
+    problems = check_metadata(kind, obj.get("metadata") or {}) + duplicates(kind, obj)
     if problems:
         raise _invalid_object(kind, obj, problems)
     warnings = [f'unknown field "{field}"' for field in unknown] if mode == "Warn" else []

@@ -74,6 +74,10 @@ class Cause:
         return cls(field, "FieldValueNotSupported", message)
 
     @classmethod
+    def duplicate(cls, field: str, value: object) -> Cause:
+        return cls(field, "FieldValueDuplicate", f"Duplicate value: {_quote(value)}")
+
+    @classmethod
     def forbidden(cls, field: str, why: str) -> Cause:
         return cls(field, "FieldValueForbidden", f"Forbidden: {why}")
 

@@ -167,8 +167,6 @@ def _one(kind: Kind, part: str = "") -> dict[str, Operation]:
 def _list(kind: Kind, where: str = "") -> Operation:
     answer = responses({"200": (f"The {kind.plural}.", _reference(kind, "List"))})
     answer["200"]["content"][STREAM] = {"schema": meta("WatchEvent")}
-    answer["504"] = {"description": "No change has this resourceVersion yet: ask again in a moment.",
-                     "content": _content(meta("Status"))}
     every = " of all namespaces" if where else ""
     return {**_operation(kind, "list", "list", where), "summary": f"List or watch the {kind.plural}{every}",
             "parameters": [*_selectors(kind), *_WATCHING], "responses": answer}

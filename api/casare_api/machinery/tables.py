@@ -31,8 +31,8 @@ def columns(kind: Kind) -> list[Object]:
 
 def rows(kind: Kind, objects: Sequence[Object], now: datetime, include: Include) -> list[Object]:
     """One row an object."""
-    carry = _CARRIED[include]
-    return [{"cells": [cell(column.cell, obj, now) for column in kind.columns], "object": carry(obj)} for obj in objects]
+    carry, cells = _CARRIED[include], [column.cell for column in kind.columns]
+    return [{"cells": [cell(show, obj, now) for show in cells], "object": carry(obj)} for obj in objects]
 
 
 def cell(show: Callable[[Object, datetime], Any], obj: Object, now: datetime) -> Any:
