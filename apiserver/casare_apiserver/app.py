@@ -131,11 +131,10 @@ def _refusal(error: HTTPException) -> Response:
 
 def _version() -> dict[str, str]:
     """As clients of Kubernetes expect it: they compare major and minor with what they were made for."""
-    return {
-        "major": "1", "minor": "35", "gitVersion": f"v1.35.0+casare-{release()}", "gitCommit": "",
-        "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": platform.python_implementation().lower(),
-        "platform": f"{platform.system().lower()}/{platform.machine()}", "release": release(),
-    }
+    here = f"{platform.system().lower()}/{platform.machine()}"
+    found = {"major": "1", "minor": "35", "gitVersion": f"v1.35.0+casare-{release()}", "release": release()}
+    unknown = dict.fromkeys(("gitCommit", "goVersion", "buildDate"), "")
+    return found | unknown | {"gitTreeState": "clean", "compiler": "cpython", "platform": here}
 
 
 def build(is_ready: Callable[[], bool]) -> FastAPI:

@@ -28,7 +28,10 @@ _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How one caller sees the objects of a kind. `opened` undoes what keeps a kind's values from being read."""
+    """How one caller sees the objects of a kind.
+
+    `opened` undoes what keeps a kind's values from being read, or gives the object another face.
+    """
 
     kind: Kind
     form: Form
@@ -43,7 +46,8 @@ class View:
         if include not in get_args(tables.Include):
             raise ApiError.bad_request(f'includeObject: Invalid value: "{include[:40]}": None, Metadata or Object')
         form = negotiation.form(request.header(b"accept"))
-        return cls(kind, form, cast(tables.Include, include), opened if kind.sealed else None)
+        shown = opened if kind.sealed else None if kind.face is None else kind.face.from_stored
+        return cls(kind, form, cast(tables.Include, include), shown)
 
     @property
     def is_plain(self) -> bool:

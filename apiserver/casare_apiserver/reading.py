@@ -47,7 +47,7 @@ class Reading:
         if view.is_plain:
             await request.answer(200, text + b"\n")
         else:
-            await view.one(request, 200, self._readable(view, orjson.loads(text)))
+            await view.one(request, 200, self._readable(view, orjson.loads(text)), is_open=True)
 
     def _readable(self, view: View, obj: Object) -> Object:
         """An object that was asked for by its name is shown opened, or not at all. Raises ApiError 503."""
@@ -83,7 +83,7 @@ class Reading:
         view, wanted = self._view(request, target.kind), options.initial_events(request.query)
         rv, timeout = options.whole_number(request.query, "resourceVersion"), options.timeout(request)
         watcher = Watcher(
-            target.kind, query.namespace, query.labels, query.fields, 0 if wanted else rv,
+            query.kind, query.namespace, query.labels, query.fields, 0 if wanted else rv,
             wire.is_set(request.query, "allowWatchBookmarks"), request.identity.key_uid,
         )
         try:

@@ -14,7 +14,7 @@ import psycopg
 import structlog
 
 from casare_api.decisions.access import Attempted, Identity, Verb, allowed
-from casare_api.kinds import GROUP, KINDS, Kind
+from casare_api.kinds import GROUP, SERVED, Kind
 from casare_api.kinds.job import JOB
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import FieldSelector
@@ -33,8 +33,8 @@ Handler = Callable[[Request, Target], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 _SPECIAL = {("robots", "report"), ("jobs", "log"), ("apikeys", "token"), ("workflows", "revisions")}
-_ROOTS = {f"{kind.root}/": kind.group for kind in KINDS.values()}
-_BY_PLURAL = {(kind.group, kind.plural): kind for kind in KINDS.values()}
+_ROOTS = {f"{kind.root}/": kind.group for kind in SERVED}
+_BY_PLURAL = {(kind.group, kind.plural): kind for kind in SERVED}
 _VERBS: dict[str, Verb] = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch",
                            "DELETE": "delete"}
 

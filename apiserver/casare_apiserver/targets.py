@@ -40,7 +40,9 @@ def list_query(request: Request, target: Target) -> tuple[reads.Query, options.T
     if target.name is not None:
         named = FieldTerm("metadata.name", "=", target.name)
         fields = FieldSelector((named, *(fields.terms if fields else ())))
-    return reads.Query(target.kind, target.namespace, labels, fields, min(limit, MAX_LIMIT), after), token
+    if fields is not None and target.kind.face is not None:
+        fields = target.kind.face.selected(fields)
+    return reads.Query(target.kind.stored, target.namespace, labels, fields, min(limit, MAX_LIMIT), after), token
 
 
 def check_place(target: Target, obj: Any) -> None:

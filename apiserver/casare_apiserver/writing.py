@@ -20,7 +20,7 @@ from casare_api.kinds.workflow import WORKFLOW
 from casare_api.machinery import admission as rules
 from casare_api.machinery import names, patches
 from casare_api.machinery.errors import ApiError, Cause
-from casare_apiserver import bodies, options
+from casare_apiserver import bodies, facing, options
 from casare_apiserver.applying import Applied
 from casare_apiserver.fitting import Fitting
 from casare_apiserver.owning import owner
@@ -66,8 +66,8 @@ class Writing:
         for attempt in range(NAME_TRIES):
             named = {**meta, "name": names.generate(generated)} if generated else meta
             try:
-                made = await self.store.writer.write(
-                    admission.create(kind, {**obj, "metadata": named}, dry_run, checked, own)
+                made = await facing.write(
+                    self.store.writer, admission.create(kind, {**obj, "metadata": named}, dry_run, checked, own)
                 )
                 break
             except ApiError as error:
@@ -169,7 +169,7 @@ class Writing:
             kind, wish.config, change, status=target.subresource == "status", dry_run=options.dry_run(request),
             checked=checked,
         )
-        made = await self.store.writer.write(operation)
+        made = await facing.write(self.store.writer, operation)
         request.warnings = list(wish.warnings)
         assert made is not None
         await view.one(request, 200 if wish.existed else 201, made, is_open=True)
@@ -192,7 +192,7 @@ class Writing:
             target.kind, target.key_namespace, target.name or "", change,
             status=target.subresource == "status", dry_run=options.dry_run(request), own=owner(request, target),
         )
-        made = await self.store.writer.write(operation)
+        made = await facing.write(self.store.writer, operation)
         assert made is not None
         await view.one(request, 200, made, is_open=True)
 
@@ -200,12 +200,11 @@ class Writing:
         view, said = self._view(request, target.kind), options.delete_options(request, await request.body())
         kind, name = target.kind, target.name or ""
         wanted = said.get("preconditions") or {}
-        held = await self.store.writer.write(
-            admission.remove(
-                kind, target.key_namespace, name, uid=wanted.get("uid"), rv=wanted.get("resourceVersion"),
-                dry_run=said["dryRun"], propagation=said["propagationPolicy"],
-            )
+        operation = admission.remove(
+            kind, target.key_namespace, name, uid=wanted.get("uid"), rv=wanted.get("resourceVersion"),
+            dry_run=said["dryRun"], propagation=said["propagationPolicy"],
         )
+        held = await facing.write(self.store.writer, operation)
         if held is not None and objects.is_held(held):
             await view.one(request, 200, held, is_open=True)
             return
@@ -221,10 +220,10 @@ class Writing:
         said = options.delete_options(request, await request.body())
         page = await reads.read(self.store.pool, query)
         operations = [
-            admission.remove(
+            facing.on_stored(admission.remove(
                 target.kind, meta.get("namespace") or "", meta["name"], uid=meta["uid"], dry_run=said["dryRun"],
                 propagation=said["propagationPolicy"],
-            )
+            ))
             for chunk in page.chunks
             for meta in (obj["metadata"] for obj in orjson.loads(b"[" + chunk + b"]"))
         ]
@@ -242,7 +241,7 @@ class Writing:
 
 def _may_overwrite(kind: Kind) -> bool:
     """Whether a PUT may leave out which version it replaces: the real server lets it for these kinds."""
-    return kind.group == ""
+    return kind.stored.group == ""
 
 
 def _check_reach(request: Request, kind: Kind, old: Object | None, new: Object) -> None:

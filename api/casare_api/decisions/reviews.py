@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
+from casare_api import kinds
 from casare_api.decisions.access import Attempted, Identity, Verb, allowed
-from casare_api.kinds import GROUP, KINDS
+from casare_api.kinds import GROUP
 from casare_api.kinds.reviews import REVIEWS, Review
 from casare_api.machinery import discovery
 from casare_api.machinery.errors import ApiError, Cause
@@ -52,7 +53,7 @@ class Served:
 
 
 def _served() -> Iterator[Served]:
-    for kind in KINDS.values():
+    for kind in kinds.SERVED:
         yield Served(kind.group, kind.plural, None, kind.namespaced, discovery.verbs(kind))
         for below in discovery.subresources(kind):
             yield Served(kind.group, kind.plural, below.name, kind.namespaced, below.verbs)

@@ -1,7 +1,8 @@
 """The kinds of resources there are, one file each.
 
 Belongs here: models, phases with their transitions, columns, selectable fields. Never: I/O, clocks, decisions.
-Adding a kind is a file here, a line in `KINDS`, and a migration for its table.
+Adding a kind is a file here, a line in `KINDS`, and a migration for its table. `SERVED` are all that have paths: the
+kinds, and other faces of theirs.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import difflib
 from casare_api.kinds.apikey import APIKEY
 from casare_api.kinds.config import CONFIGMAP, SECRET
 from casare_api.kinds.core import EVENT, NAMESPACE
+from casare_api.kinds.events import EVENTS_V1
 from casare_api.kinds.fire import FIRE
 from casare_api.kinds.job import JOB
 from casare_api.kinds.kind import GROUP, Column, Kind, Object, dig
@@ -24,6 +26,8 @@ KINDS: dict[str, Kind] = {
     kind.kind: kind
     for kind in (NAMESPACE, CONFIGMAP, SECRET, APIKEY, ROBOT, WORKFLOW, SCHEDULE, JOB, FIRE, LEASE, EVENT)
 }
+
+SERVED: tuple[Kind, ...] = (*KINDS.values(), EVENTS_V1)
 
 _WORDS: dict[str, Kind] = {
     word: kind
@@ -46,4 +50,4 @@ def find(word: str) -> Kind:
     raise ApiError(404, "NotFound", f'there is no kind "{word}"{hint} (there are: {known})')
 
 
-__all__ = ["GROUP", "KINDS", "Column", "Kind", "Object", "dig", "find"]
+__all__ = ["GROUP", "KINDS", "SERVED", "Column", "Kind", "Object", "dig", "find"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -61,6 +61,20 @@ class Reference(Model):
     field_path: str | None = Field(None, description="The part of the object that is spoken of, such as spec.source.")
 
 
+class Source(Model):
+    """Who tells an event."""
+
+    component: str | None = Field(None, description="The program, such as controller.")
+    host: str | None = Field(None, description="The computer that it runs on.")
+
+
+class Series(Model):
+    """An event that goes on."""
+
+    count: int | None = Field(None, ge=0, le=2**31 - 1, description="How often it happened, up to the time of it.")
+    last_observed_time: MicroTime | None = Field(None, description="When it happened last, in microseconds.")
+
+
 class Event(Model):
     api_version: str
     kind: str
@@ -69,12 +83,12 @@ class Event(Model):
     reason: str | None = Field(None, description="What happened, in one word for programs, such as Started.")
     message: str | None = Field(None, description="What happened, in a sentence for people.")
     type: str | None = Field(None, description="Normal, or Warning where somebody should have a look.")
-    source: dict[str, Any] | None = Field(None, description="Who tells it: component and host.")
+    source: Source | None = Field(None, description="Who tells it: component and host.")
     count: int | None = Field(None, ge=0, le=2**31 - 1, description="How often it happened.")
     first_timestamp: Timestamp | None = Field(None, description="When it happened first.")
     last_timestamp: Timestamp | None = Field(None, description="When it happened last.")
     event_time: MicroTime | None = Field(None, description="When it happened, in microseconds where known.")
-    series: dict[str, Any] | None = Field(None, description="How often it happened lately: count, lastObservedTime.")
+    series: Series | None = Field(None, description="How often it happened lately: count, lastObservedTime.")
     action: str | None = Field(None, description="What was done about the object, in one word.")
     related: Reference | None = Field(None, description="A second object that has to do with it.")
     reporting_component: str | None = Field(None, description="The program that tells it, such as controller.")

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 
+from casare_api.kinds.face import Face
 from casare_api.machinery import durations, times
 
 GROUP = "fleet.casare.net"
@@ -200,7 +201,8 @@ class Kind:
     metadata.namespace, each with the path of its value; `observed` are status fields that the store joins on
     read instead of keeping them in the object. `not_yet` are fields that this release keeps and does nothing with:
     whoever sets one to another value than that beside it is warned. `categories` are words for several kinds at once:
-    `kubectl get all` lists what people work with every day.
+    `kubectl get all` lists what people work with every day. A kind with a `face` has no objects of its own: it shows
+    those of another one.
     """
 
     kind: str
@@ -218,6 +220,12 @@ class Kind:
     description: str = ""
     not_yet: Mapping[str, Any] = field(default_factory=dict)
     sealed: bool = False
+    face: Face | None = None
+
+    @property
+    def stored(self) -> Kind:
+        """The kind whose objects these are."""
+        return self if self.face is None else self.face.stored
 
     @property
     def api_version(self) -> str:

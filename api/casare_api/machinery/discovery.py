@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from casare_api.kinds import GROUP, KINDS, Kind
+from casare_api.kinds import GROUP, SERVED, Kind
 from casare_api.kinds.reviews import REVIEWS, Review
 
 Document = dict[str, Any]
@@ -118,7 +118,7 @@ def resource_list(group: str, version: str) -> Document | None:
 
 # -- steps -------------------------------------------------------------------------------------------------------
 
-_EVERY: tuple[Kind | Review, ...] = (*KINDS.values(), *REVIEWS)
+_EVERY: tuple[Kind | Review, ...] = (*SERVED, *REVIEWS)
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from casare_api.kinds import GROUP, KINDS, Kind
+from casare_api.kinds import GROUP, SERVED, Kind
 from casare_api.kinds.reviews import REVIEWS, Review
 from casare_api.machinery.openapi_meta import meta, meta_schemas
 from casare_api.machinery.openapi_operations import Paths, kind_paths, review_paths, schema_name, schema_reference
@@ -27,7 +27,7 @@ SECURITY: list[dict[str, list[str]]] = [{"BearerToken": []}]
 
 
 def documents(
-    release: str, kinds: Iterable[Kind] = KINDS.values(), reviews: Iterable[Review] = REVIEWS
+    release: str, kinds: Iterable[Kind] = SERVED, reviews: Iterable[Review] = REVIEWS
 ) -> dict[str, Document]:
     """The document of each group and version, by its path below `/openapi/v3`: `api/v1`, `apis/fleet.casare.net/v1`."""
     kinds, reviews = tuple(kinds), tuple(reviews)
