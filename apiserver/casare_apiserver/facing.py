@@ -30,8 +30,10 @@ def on_stored(operation: Operation) -> Operation:
     def mutate(current: Object | None, context: Context) -> Object | None:
         before = None if current is None else face.from_stored(current)
         after = operation.mutate(before, context)
-        if after is before or after is None:
-            return current if after is before else None
+        if after is before:
+            return current
+        if after is None:
+            return None
         new = face.to_stored(after)
         if problems := face.problems(current, new):
             raise ApiError.invalid(face.stored, name_of(new), problems)

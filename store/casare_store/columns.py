@@ -8,7 +8,7 @@ what is observed in between: `head` ends with `"status":{`, `tail` is never empt
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -33,8 +33,9 @@ def requirements(job: Object) -> Requirements:
 
 
 def _event_due(event: Object) -> datetime:
-    last = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"]
-    return times.from_text(last) + parse_duration(EVENTS_KEPT)
+    told = dig(event, "series", "lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
+    last = times.from_text(told or event["metadata"]["creationTimestamp"])
+    return last + min(parse_duration(EVENTS_KEPT), datetime.max.replace(tzinfo=UTC) - last)
 
 
 def _fire_due(schedule: Object) -> datetime | None:

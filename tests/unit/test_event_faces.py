@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from casare_api.kinds import KINDS, SERVED
-from casare_api.kinds.events import EVENTS_V1, problems
+from casare_api.kinds.events import EVENTS_V1, FACE, problems
 from casare_api.machinery import tables
 from casare_api.machinery.admission import admit
 from casare_api.machinery.schema import object_schema
@@ -18,13 +18,11 @@ from casare_api.machinery.selectors import FieldSelector
 
 Object = dict[str, Any]
 EVENT = KINDS["Event"]
-FACE = EVENTS_V1.face
-assert FACE is not None
 
 WORD = st.text("abc", min_size=1, max_size=5)
 SECOND = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1)).map(lambda at: at.isoformat(timespec="seconds") + "Z")
 MICRO = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1)).map(lambda at: at.isoformat(timespec="microseconds") + "Z")
-REFERENCE = st.fixed_dictionaries({}, optional={name: WORD for name in ("kind", "namespace", "name", "apiVersion", "fieldPath")})
+REFERENCE = st.fixed_dictionaries({}, optional=dict.fromkeys(("kind", "namespace", "name", "apiVersion", "fieldPath"), WORD))
 COUNT = st.integers(0, 2**31 - 1)
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "reason": WORD, "message": WORD, "type": WORD, "action": WORD, "reportingComponent": WORD, "reportingInstance": WORD,
@@ -32,7 +30,8 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "firstTimestamp": SECOND, "lastTimestamp": SECOND, "eventTime": MICRO,
     "series": st.fixed_dictionaries({}, optional={"count": COUNT, "lastObservedTime": MICRO}),
 }  # fmt: skip
-OWNED = st.dictionaries(st.sampled_from(["f:involvedObject", *(f"f:{name}" for name in FIELDS)]), st.just({"f:message": {}}), max_size=5)
+STEPS = ["f:involvedObject", *(f"f:{name}" for name in FIELDS)]
+OWNED: st.SearchStrategy[Object] = st.dictionaries(st.sampled_from(STEPS), st.just({"f:message": {}}), max_size=5)
 ENTRY = st.fixed_dictionaries({
     "manager": WORD, "operation": st.sampled_from(["Apply", "Update"]), "apiVersion": st.just("v1"), "fieldsType": st.just("FieldsV1"),
     "fieldsV1": OWNED,

@@ -109,23 +109,23 @@ def _called(field: str) -> str:
     return "reportingController" if field == "reportingComponent" else field
 
 
-_FACE = Face(EVENT, f"{GROUP}/v1", _NAMES, problems)
+FACE = Face(EVENT, f"{GROUP}/v1", _NAMES, problems)
 
 
 def _as_stored(column: Column) -> Column:
-    return replace(column, cell=lambda obj, now: column.cell(_FACE.to_stored(obj), now))
+    return replace(column, cell=lambda obj, now: column.cell(FACE.to_stored(obj), now))
 
 
+# Without a short name: kubectl would warn of every `kubectl get ev` that it could mean either.
 EVENTS_V1 = Kind(
     kind=EVENT.kind,
     plural=EVENT.plural,
     singular=EVENT.singular,
-    short_names=EVENT.short_names,
     group=GROUP,
     model=Event,
     categories=(),
-    fields=_FACE.fields(),
+    fields=FACE.fields(),
     columns=tuple(_as_stored(column) for column in EVENT.columns),
     description=EVENT.description,
-    face=_FACE,
+    face=FACE,
 )
