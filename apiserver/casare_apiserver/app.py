@@ -10,6 +10,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import orjson
+import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -34,6 +35,8 @@ from casare_store.events import Recorder
 from casare_store.heartbeats import Heartbeats
 from casare_store.sealing import Sealer
 from casare_store.store import Store
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -83,6 +86,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     )
     try:
         await _ensure_default_namespace(store)
+        await _warn_of_other_keys(store, sealer)
         await hub.start()
         agents.start()
         fitting.start()
@@ -111,6 +115,13 @@ async def _ensure_default_namespace(store: Store) -> None:
     except ApiError as error:
         if error.reason != "AlreadyExists":
             raise
+
+
+async def _warn_of_other_keys(store: Store, sealer: Sealer | None) -> None:
+    """A key that was lost or mixed up shows now, and not when somebody needs a password at night."""
+    for key, count in (await sealing.sealed_elsewhere(store.pool, sealer)).items():
+        log.error("Secrets are sealed with another key and can't be read: set CASARE_SECRET_KEY to that one",
+                  secrets=count, sealed_with=key, key_here=sealer.key_id if sealer else "none")
 
 
 def _cut(hub: Hub, key_uid: str) -> None:

@@ -36,6 +36,8 @@ class Applied:
     @classmethod
     def of(cls, request: Request, target: Target, config: Object) -> Applied:
         """What a request asks for. Raises ApiError 400, 422."""
+        if request.identity.role == "robot":  # what it applied would stay when people let go of it
+            raise ApiError(403, "Forbidden", "a robot's key can't apply: it reports, and patches its own Robot")
         force, manager = options.force(request, True), options.manager(request)
         check_place(target, config)
         rules.check_type(target.kind, config)
@@ -53,10 +55,10 @@ class Applied:
         now = times.to_text(context.now if context else datetime.now(UTC))
         merged, entries = self._merged(current, now)
         owned = objects.owned_as({"metadata": {"managedFields": entries}}, merged)
-        if current is not None and patches.json_equal(owned, current):
-            return current
         said = self.config["metadata"]
         meant = {key: said[key] for key in ("uid", "resourceVersion") if said.get(key)}
+        if current is not None and not meant and patches.json_equal(owned, current):
+            return current
         return self._admitted(current, {**owned, "metadata": {**owned["metadata"], **meant}})
 
     def _merged(self, current: Object | None, now: str) -> tuple[Object, list[Object]]:
@@ -69,8 +71,9 @@ class Applied:
         except ownership.ApplyConflict as conflict:
             raise ownership.conflict_error(conflict) from None
         except ownership.Untyped as why:
+            said = f"{why.path}: (hidden) does not fit the schema" if kind.sealed else str(why)
             named = f"{target.namespace}/{target.name}" if kind.namespaced else f"/{target.name}"
-            what = f"failed to create typed patch object ({named}; {kind.api_version}, Kind={kind.kind}): {why}"
+            what = f"failed to create typed patch object ({named}; {kind.api_version}, Kind={kind.kind}): {said}"
             raise ApiError.bad_request(what) from None
 
     def _admitted(self, current: Object | None, obj: Object) -> Object:

@@ -18,11 +18,12 @@ import yaml
 
 from casare_api.kinds import GROUP, Kind, Object
 from casare_api.machinery import admission, patches, protobuf
-from casare_api.machinery.errors import ApiError
+from casare_api.machinery.errors import REJECTED, ApiError
 from casare_api.machinery.strategic import strategic_patch
 from casare_apiserver.wire import Request, too_large
 
 MAX_YAML = 1024 * 1024  # bytes
+MAX_OPTIONS = 16 * 1024  # bytes of a DELETE's body, which is read on the event loop
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
 APPLY, STRATEGIC = "application/apply-patch+yaml", "application/strategic-merge-patch+json"
@@ -41,7 +42,8 @@ _INT = re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
 _FLOAT = re.compile(
     r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
 )
-_BOOL = re.compile(r"(?:yes|no|true|false|on|off)\Z", re.IGNORECASE)
+# A bare y is true, as for everybody who reads YAML 1.1 and as kubectl has it.
+_BOOL = re.compile(r"(?:y|n|yes|no|true|false|on|off)\Z", re.IGNORECASE)
 
 
 class _JsonLoader(_Loader):  # type: ignore[misc]
@@ -70,7 +72,7 @@ def _fraction(text: str) -> float:
 
 
 def _truth(text: str) -> bool:
-    return text.lower() in ("yes", "true", "on")
+    return text.lower() in ("y", "yes", "true", "on")
 
 
 def _scalar(pattern: re.Pattern[str], read: Callable[[str], Any]) -> Callable[[Any, Any], Any]:
@@ -79,12 +81,13 @@ def _scalar(pattern: re.Pattern[str], read: Callable[[str], Any]) -> Callable[[A
     def construct(loader: Any, node: Any) -> Any:
         text = loader.construct_scalar(node)
         if not pattern.match(text):
-            raise yaml.constructor.ConstructorError(None, None, f"{text[:60]!r} is not {node.tag}", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"what is there is not {node.tag}", node.start_mark)
         return read(text)
 
     return construct
 
 
+_JsonLoader.add_implicit_resolver(_TAG + "bool", re.compile(r"[yYnN]\Z"), list("yYnN"))
 _JsonLoader.add_implicit_resolver(_TAG + "int", _INT, list("-+0123456789"))
 _JsonLoader.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+.0123456789"))
 _JsonLoader.add_constructor(_TAG + "int", _scalar(_INT, _whole))
@@ -110,10 +113,12 @@ async def read_object(request: Request, kind: Kind | None = None) -> Any:
 
 
 def read_options(request: Request, body: bytes) -> Any:
-    """The options in the body of a DELETE. Raises ApiError 400, 415."""
+    """The options in the body of a DELETE. Raises ApiError 400, 413, 415."""
     content_type = _media_type(request.header(b"content-type"))
+    if len(body) > MAX_OPTIONS:
+        raise too_large(MAX_OPTIONS)
     if content_type in _YAML:
-        return from_yaml(body[:MAX_YAML])
+        return from_yaml(body)
     if content_type == PROTOBUF:
         return protobuf.decode(body)
     if content_type not in _JSON:
@@ -156,14 +161,25 @@ async def read_patch(request: Request, kind: Kind) -> Patch:
     if content_type == APPLY:
         return Patch(_unchanged, await _applied(request))
     said = parse_json(await request.body())
-    admission.check_storable(said)
-    if content_type == JSON_PATCH:
-        return Patch(lambda current: cast(Object, patches.json_patch(current, said)))
-    if not isinstance(said, dict):
+    admission.check_storable(said, kind.sealed)
+    if content_type != JSON_PATCH and not isinstance(said, dict):
         raise ApiError.bad_request("the patch must be a JSON object")
-    if content_type == STRATEGIC:
-        return Patch(lambda current: strategic_patch(current, said))
-    return Patch(lambda current: cast(Object, patches.merge_patch(current, said)))
+    put_on = {JSON_PATCH: patches.json_patch, STRATEGIC: strategic_patch}.get(content_type, patches.merge_patch)
+    if kind.sealed:
+        put_on = _hiding(put_on)
+    return Patch(lambda current: cast(Object, put_on(current, said)))
+
+
+def _hiding(put_on: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The same, without the values that a refusal would show."""
+
+    def put_on_unseen(current: Any, said: Any) -> Any:
+        try:
+            return put_on(current, said)
+        except ApiError as error:
+            raise ApiError(error.status, error.reason, f"{REJECTED}: what it says is {admission.HIDDEN}") from None
+
+    return put_on_unseen
 
 
 async def _applied(request: Request) -> Object:

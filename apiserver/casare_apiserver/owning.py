@@ -3,7 +3,8 @@
 Kept for objects that were made by somebody who says who he is (`fieldManager`, as kubectl and every GitOps tool do), or
 that somebody applied to. What programs make without a word (jobs by the thousand) has none: they would double its size
 in rows, log and lists and cost a fifth of the creates a second. Its fields are all "before-first-apply" once somebody
-applies to it, so that nothing is taken from anybody unseen. Robots' reports and the system's own changes go around it.
+applies to it, so that nothing is taken from anybody unseen. Reports and the system's own changes go around it; what
+they write, in metadata and status, is nobody's and stays.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ _NOBODYS: Object = {"metadata": {}}
 def owner(request: Request, target: Target) -> Own:
     """What tells the store whose the fields are after this write. Raises ApiError 422 for a manager's bad name."""
     kind, manager = target.kind, options.manager(request)
-    is_named, is_robot = bool(request.query.get("fieldManager")), request.identity.role == "robot"
+    is_robot = request.identity.role == "robot"
+    is_named = bool(request.query.get("fieldManager")) and not is_robot
 
     def own(old: Object | None, new: Object, now: datetime) -> Object:
         before = old if old is not None else _NOBODYS
         is_kept = is_named if old is None else bool(old["metadata"].get("managedFields"))
-        if is_robot or not is_kept:
+        if not is_kept:
             return objects.owned_as(before, new)
+        if is_robot:
+            new = objects.owned_as(before, new)  # it takes what it changes, and rewrites nobody's claims
         entries = ownership.updated(
             object_schema(kind), old, new, manager, times.to_text(now), kind.api_version, target.subresource or ""
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from casare_api.kinds import Kind, Object
+from casare_api.machinery.admission import HIDDEN
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import FieldSelector, FieldTerm, LabelSelector
 from casare_apiserver import options
@@ -59,8 +60,9 @@ def check_place(target: Target, obj: Any) -> None:
 def check_name(target: Target, obj: Object) -> None:
     said = obj["metadata"].get("name")
     if said != target.name:
+        shown = HIDDEN if target.kind.sealed else str(said)[:253]  # a patch may have copied a value there
         raise ApiError.bad_request(
-            f"the name of the object ({str(said)[:253]}) does not match the name on the URL ({target.name})"
+            f"the name of the object ({shown}) does not match the name on the URL ({target.name})"
         )
 
 

@@ -6,6 +6,7 @@ to it go in, lines come out.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -27,6 +28,7 @@ def describe(obj: Object, events: Sequence[Object], jobs: Sequence[Object], now:
     lines = list(_identity(obj, now))
     own: Callable[[Object, datetime], Iterator[str]] = {"Job": _job, "Robot": _robot}.get(obj["kind"], _nothing_more)
     lines += own(obj, now)
+    lines += _data(obj)
     lines += _section("Spec", _rest(obj.get("spec"), _SHOWN_SPEC.get(obj["kind"], ())))
     lines += _section("Status", _rest(obj.get("status"), _SHOWN_STATUS.get(obj["kind"], ("conditions",))))
     lines += _table("Conditions", ("Type", "Status", "Since", "Reason", "Message"), _conditions(obj, now))
@@ -48,6 +50,17 @@ _SHOWN_STATUS = {
     ),
     "Robot": ("phase", "slots", "lastSeenTime", "conditions", "agent"),
 }  # fmt: skip
+
+
+def _data(obj: Object) -> Iterator[str]:
+    """What a ConfigMap or a Secret has, by key and size: its values are for `get -o yaml`."""
+    if obj["kind"] == "Secret":
+        yield _pair("Type", obj.get("type"))
+    sizes = {key: len(str(value).encode()) for key, value in (obj.get("data") or {}).items()}
+    if obj["kind"] == "Secret":
+        sizes = {key: len(base64.b64decode(value)) for key, value in (obj.get("data") or {}).items()}
+    sizes |= {key: len(base64.b64decode(value)) for key, value in (obj.get("binaryData") or {}).items()}
+    yield from _many("Data", [f"{key}: {size} bytes" for key, size in sizes.items()]) if sizes else ()
 
 
 # -- the heads ---------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from casare_api.decisions import deletion, lifecycle
 from casare_api.decisions.deletion import Propagation
 from casare_api.kinds import KINDS, Kind, Object, dig
 from casare_api.kinds.job import FINAL, TRANSITIONS, JobPhase
+from casare_api.machinery.admission import HIDDEN
 from casare_api.machinery.errors import ApiError, Cause
 from casare_store import objects, sealing, settling
 from casare_store.batch import Key
@@ -43,7 +44,7 @@ def create(
         _check_namespace(kind, namespace, name, context)
         if current is not None:
             raise ApiError.already_exists(kind, name)
-        return _new(kind, obj, context, checked, own)
+        return _new(kind, obj, replace(context, checked=checked, dry_run=dry_run), own)
 
     return Operation(kind, namespace, name, mutate, reads(kind, obj), dry_run, MAX_OBJECT)
 
@@ -103,7 +104,7 @@ def apply(
             why = "Precondition failed: it names a uid or a resourceVersion, and there is no such object"
             raise ApiError.conflict(kind, name, why)
         _check_namespace(kind, namespace, name, context)
-        return _new(kind, change(None, context), context, checked, _as_said)
+        return _new(kind, change(None, context), replace(context, checked=checked, dry_run=dry_run), _as_said)
 
     return Operation(kind, namespace, name, mutate, reads(kind, obj), dry_run, MAX_OBJECT)
 
@@ -115,9 +116,9 @@ def _as_said(old: Object | None, new: Object, now: datetime) -> Object:
     return new
 
 
-def _new(kind: Kind, obj: Object, context: Context, checked: str | None, own: Own | None) -> Object:
+def _new(kind: Kind, obj: Object, context: Context, own: Own | None) -> Object:
     fresh = {key: value for key, value in obj.items() if key != "status"}
-    made = settling.settle(kind, None, fresh, replace(context, checked=checked) if checked else context)
+    made = settling.settle(kind, None, fresh, context)
     return objects.owned_as(_NOBODYS, made) if own is None else own(None, made, context.now)
 
 
@@ -226,9 +227,9 @@ def _check_preconditions(kind: Kind, name: str, current: Object, new: Object) ->
     """What the new object says of its resourceVersion and uid must be what is there."""
     meta, now = new["metadata"], current["metadata"]
     if meta.get("uid") not in (None, now["uid"]):
-        raise ApiError.conflict(
-            kind, name, f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {now['uid']}"
-        )
+        said = HIDDEN if kind.sealed else meta["uid"]  # a patch may have copied a value there
+        why = f"Precondition failed: UID in precondition: {said}, UID in object meta: {now['uid']}"
+        raise ApiError.conflict(kind, name, why)
     if meta.get("resourceVersion") not in (None, "", now["resourceVersion"]):
         raise ApiError.conflict(kind, name)
 

@@ -75,6 +75,17 @@ class Sealer:
         return orjson.dumps(self.open(orjson.loads(text)))
 
 
+async def sealed_elsewhere(pool: Any, sealer: Sealer | None) -> dict[str, int]:
+    """How many Secrets are sealed with another key than this one, by that key's id: nobody here can read them."""
+    query = (
+        "SELECT substring(head || tail FROM '\"sealed\":\"v1:([0-9a-f]{1,16}):') AS key, count(*) FROM secrets "
+        "GROUP BY key"
+    )
+    async with pool.connection() as connection:
+        rows = await (await connection.execute(query)).fetchall()
+    return {str(key): int(count) for key, count in rows if key and (sealer is None or key != sealer.key_id)}
+
+
 def is_sealed(obj: Object) -> bool:
     return SEALED in obj
 

@@ -35,6 +35,7 @@ _POLICY = (
     "lostAfter",
     "ttlAfterFinished",
 )
+_STAYING = ("priority", "ttlAfterFinished")  # of a submitted job: left out, they are what they were
 _NARROWED = ("capabilities", "tags", "robotSelector", "tolerations", "prefer")
 
 
@@ -77,6 +78,10 @@ def _changed_job(old: Object, new: Object, context: Context) -> Object:
             for key in fixed
         ]
         raise ApiError.invalid(KINDS["Job"], new["metadata"]["name"], causes)
+    left_out = {key: before[key] for key in _STAYING if key in before and key not in after}
+    if left_out:
+        new = {**new, "spec": {**after, **left_out}}
+        after = new["spec"]
     if before.get("cancel") and not after.get("cancel"):
         raise invalid("Job", new, "spec.cancel", "Forbidden: a job that was asked to cancel can't be taken back")
     return lifecycle.cancel(new, context.now) if after.get("cancel") else new
@@ -92,6 +97,8 @@ def _resolved(job: Object, context: Context) -> Object:
             _check_schema("Job", job, "spec.workflow.parameters", content.get("parameters"))
     else:
         workflow = context.reads.get(("Workflow", namespace, ref["name"]))
+        if workflow is None and context.dry_run:
+            return dict(spec)  # in a directory that is tried or compared, the workflow may be the file behind it
         if workflow is None:
             raise invalid(
                 "Job",

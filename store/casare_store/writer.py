@@ -43,13 +43,14 @@ log = structlog.get_logger(__name__)
 class Context:
     """What a mutation may look at: the database's time, the objects it asked for, and a place for more statements.
 
-    `checked`: see `admission.create`.
+    `checked`: see `admission.create`. `dry_run`: what is not there yet may come before it is done for real.
     """
 
     now: datetime
     reads: dict[Key, Object] = field(repr=False)
     also: Callable[[str, tuple[Any, ...]], None]
     checked: str | None = None
+    dry_run: bool = False
 
 
 Mutate = Callable[[Object | None, Context], Object | None]

@@ -351,6 +351,17 @@ def test_a_struct_goes_with_the_defaults_in_it(server: Server) -> None:
     assert server.spec == {"mode": "x"}
 
 
+def test_what_nobody_owns_in_metadata_and_status_is_the_servers_and_stays(server: Server) -> None:
+    """Duties and reports write there and own nothing: a schedule would never fire again without its next time."""
+    server.apply(robot({"mode": "x"}, metadata={"labels": {"a": "1"}, "finalizers": ["x/mine"]}), "me")
+    ours = {"finalizers": ["x/mine", "x/ours"], "labels": {"a": "1", "b": "2"}, "annotations": {"by": "us"}}
+    assert server.obj is not None
+    server.obj = {**server.obj, "metadata": {**server.obj["metadata"], **ours}, "status": {"phase": "Idle"}}
+    left = server.apply(robot({}), "me")
+    assert left["metadata"]["finalizers"] == ["x/ours"] and left["metadata"]["labels"] == {"b": "2"}
+    assert left["metadata"]["annotations"] == {"by": "us"} and left["status"] == {"phase": "Idle"}
+
+
 def test_what_another_owns_stays(server: Server) -> None:
     server.apply(robot({"mode": "x", "slots": 1}), "one")
     server.apply(robot({"mode": "x"}), "two")  # the same value: shared
@@ -780,7 +791,7 @@ def test_apply_without_force_takes_nothing_from_anybody(history: Any, config: Ob
     try:
         new = server.apply(config, manager)
     except ApplyConflict as conflict:
-        assert before
+        assert before or {each.manager for each in conflict.conflicts} == {ownership.BEFORE_APPLY}
         assert all(each.manager != manager or each.operation == "Update" for each in conflict.conflicts)
         assert server.obj is old
         return

@@ -38,7 +38,24 @@ def secret(old: Object | None, new: Object) -> Object:
     if old is not None and old.get("type") != made.get("type"):
         raise _invalid(SECRET, made, [Cause("type", "FieldValueInvalid", "Invalid value: field is immutable")])
     _check_frozen(SECRET, old, made, ("data",))
+    _check_type(made)
     return made
+
+
+# What a Secret of a type must have, in Kubernetes' words.
+_NEEDED = {
+    "kubernetes.io/tls": ("tls.crt", "tls.key"),
+    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
+    "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+    "kubernetes.io/dockercfg": (".dockercfg",),
+}
+
+
+def _check_type(secret: Object) -> None:
+    data = secret.get("data") or {}
+    missing = [key for key in _NEEDED.get(str(secret.get("type")), ()) if key not in data]
+    if missing:
+        raise _invalid(SECRET, secret, [Cause.required(f"data[{key}]") for key in missing])
 
 
 def _check_frozen(kind: Kind, old: Object | None, new: Object, fields: Sequence[str]) -> None:

@@ -185,12 +185,16 @@ class ObjectMeta(Model):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table: `cell(object, now)` gives its value; `wide` ones show with `-o wide` only."""
+    """One column of a table: `cell(object, now)` gives its value; `wide` ones show with `-o wide` only.
+
+    Where it shows the field at `path`, that field's type and description are the column's.
+    """
 
     name: str
     cell: Callable[[Object, datetime], Cell]
     wide: bool = False
     description: str = ""
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -276,7 +280,7 @@ def column(name: str, *path: str, wide: bool = False, description: str = "") -> 
             return ",".join(str(item) for item in value) or None
         return value if value is None or isinstance(value, int) else str(value)
 
-    return Column(name, cell, wide, description)
+    return Column(name, cell, wide, description, path)
 
 
 def since(name: str, *path: str, wide: bool = False) -> Column:
@@ -286,7 +290,7 @@ def since(name: str, *path: str, wide: bool = False) -> Column:
         value = dig(obj, *path)
         return durations.human(now - times.from_text(value)) if value else None
 
-    return Column(name, cell, wide)
+    return Column(name, cell, wide, f"How long ago {'.'.join(path)} was.")
 
 
 def until(name: str, *path: str, wide: bool = False) -> Column:
@@ -299,7 +303,7 @@ def until(name: str, *path: str, wide: bool = False) -> Column:
         left = times.from_text(value) - now
         return "due" if left.total_seconds() <= 0 else f"in {durations.human(left)}"
 
-    return Column(name, cell, wide)
+    return Column(name, cell, wide, f"How long until {'.'.join(path)}.")
 
 
 NAME = column("Name", "metadata", "name")

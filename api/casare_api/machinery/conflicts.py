@@ -12,6 +12,8 @@ from casare_api.machinery.errors import ApiError
 from casare_api.machinery.fieldsets import Fields
 from casare_api.machinery.managers import UPDATE, Entry
 
+MOST_TOLD = 200  # conflicts in an answer; a small request can have very many
+
 
 class Conflict(NamedTuple):
     """One field and who owns it. ``field`` as people read it: ``.spec.mode``."""
@@ -40,8 +42,10 @@ class ApplyConflict(Exception):
         if len(self.conflicts) == 1:
             return f"Apply failed with 1 conflict: conflict with {self.conflicts[0].owner}: {self.conflicts[0].field}"
         lines: list[str] = []
-        for owner, theirs in groupby(self.conflicts, key=lambda each: each.owner):
+        for owner, theirs in groupby(self.conflicts[:MOST_TOLD], key=lambda each: each.owner):
             lines += [f"conflicts with {owner}:", *(f"- {each.field}" for each in theirs)]
+        if len(self.conflicts) > MOST_TOLD:
+            lines.append(f"and {len(self.conflicts) - MOST_TOLD} more")
         return f"Apply failed with {len(self.conflicts)} conflicts: " + "\n".join(lines)
 
 
@@ -57,7 +61,7 @@ def conflict_error(conflict: ApplyConflict) -> ApiError:
     """409, whose details hold the causes and, as a Kubernetes server has it, nothing on the object."""
     causes = [
         {"reason": "FieldManagerConflict", "message": f"conflict with {each.owner}", "field": each.field}
-        for each in conflict.conflicts
+        for each in conflict.conflicts[:MOST_TOLD]
     ]
     return ApiError(409, "Conflict", str(conflict), {"causes": causes})
 

@@ -59,31 +59,46 @@ def _order(present: list[tuple[str, Value]], wanted: list[str], known: dict[str,
         ahead = next(rest, None)
 
 
-def pruned(schema: Schema, value: Value, last: Fields, kept: Fields) -> Any:
-    """``value`` without what is in ``last`` and of no concern to anybody in ``kept``.
+def pruned(schema: Schema, obj: dict[str, Any], last: Fields, kept: Fields) -> dict[str, Any]:
+    """An object without what is in ``last`` and of no concern to anybody in ``kept``.
 
-    A field goes with all that is in it, be it unowned, unless somebody keeps it or something below it. An item of a
+    A field goes with all that is in it, be it unowned (defaults are), unless somebody keeps it or something below it.
+    But for metadata and status: the server writes there itself and owns nothing, so what is unowned stays. An item of a
     keyed list that stays has its keys.
     """
+    left: dict[str, Any] = _pruned(schema, obj, last, kept, _OURS)
+    return left
+
+
+_OURS, _NONE, _ALL = frozenset({"metadata", "status"}), frozenset[str](), None
+
+
+def _pruned(schema: Schema, value: Value, last: Fields, kept: Fields, spared: frozenset[str] | None) -> Any:
+    """``spared``: the fields in which what is unowned stays; None for all of them."""
     if structure.has_fields(schema, value):
         parts = ((name, "f:" + name, each, structure.below(schema, name)) for name, each in value.items())
-        return {name: left for name, step, each, inner in parts for left in _left(inner, each, step, last, kept)}
+        return {
+            name: left
+            for name, step, each, inner in parts
+            for left in _left(inner, each, step, last, kept, spared is None or name in spared)
+        }
     if structure.has_items(schema, value):
         inner = structure.items_of(schema)
         keys: Fields = {"f:" + key: {} for key in schema.get(structure.LIST_KEYS, ())}
         steps = ((structure.item_step(schema, each), each) for each in value)
-        return [left for step, each in steps for left in _left(inner, each, step, last, kept, keys)]
+        return [left for step, each in steps for left in _left(inner, each, step, last, kept, spared is None, keys)]
     return value
 
 
 def _left(
-    schema: Schema, value: Value, step: str, last: Fields, kept: Fields, keys: Fields | None = None
+    schema: Schema, value: Value, step: str, last: Fields, kept: Fields, spare: bool, keys: Fields | None = None
 ) -> Iterator[Value]:
     """What is left of one part: itself, less than that, or nothing."""
     was, still = last.get(step), kept.get(step)
     if was is None:
         yield value
-    elif still is not None:
-        left = pruned(schema, value, was, still | keys if keys else still)
-        if left or not value or is_member(still):
+    elif still is not None or (spare and not is_member(was)):
+        here = (still or {}) | keys if keys else still or {}
+        left = _pruned(schema, value, was, here, _ALL if spare else _NONE)
+        if left or (still is not None and (not value or is_member(still))):
             yield left

@@ -7,26 +7,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, Literal
 
 from casare_api.kinds.kind import Kind, Object
+from casare_api.machinery.schema import object_schema
 
 META = "meta.k8s.io/v1"
 Include = Literal["None", "Metadata", "Object"]  # what a row carries besides its cells
 
 
+@cache
 def columns(kind: Kind) -> list[Object]:
     """The definitions of a kind's columns; those with a priority above 0 show with `-o wide` only."""
     return [
         {
             "name": column.name,
-            "type": "string",
-            "format": "name" if number == 0 and column.name == "Name" else "",
-            "description": column.description or f"{column.name} of the {kind.singular}.",
+            "type": "integer" if field.get("type") == "integer" else "string",
+            "format": "name" if column.path == ("metadata", "name") else "",
+            "description": column.description or field.get("description") or f"{column.name} of the {kind.singular}.",
             "priority": int(column.wide),
         }
-        for number, column in enumerate(kind.columns)
+        for column in kind.columns
+        for field in (_field(object_schema(kind), column.path),)
     ]
+
+
+def _field(schema: Object, path: tuple[str, ...]) -> Object:
+    """The schema of the field at a path; empty where there is none."""
+    for name in path:
+        schema = (schema.get("properties") or {}).get(name) or {}
+    return schema if path else {}
 
 
 def rows(kind: Kind, objects: Sequence[Object], now: datetime, include: Include) -> list[Object]:
