@@ -29,8 +29,10 @@ def owner(of: Object, blocks: bool = False) -> Object:
     return ref | ({"blockOwnerDeletion": True} if blocks else {})
 
 
-async def make(store: Store, name: str, *owners: Object, kind: Kind = CONFIGMAP, finalizers: tuple[str, ...] = (), **obj: Any) -> Object:
-    meta: Object = {"name": name, "namespace": "default"}
+async def make(
+    store: Store, name: str, *owners: Object, kind: Kind = CONFIGMAP, namespace: str = "default", finalizers: tuple[str, ...] = (), **obj: Any
+) -> Object:
+    meta: Object = {"name": name, **({"namespace": namespace} if kind.namespaced else {})}
     meta |= {"ownerReferences": list(owners)} if owners else {}
     meta |= {"finalizers": list(finalizers)} if finalizers else {}
     made = await store.writer.write(

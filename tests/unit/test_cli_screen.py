@@ -151,3 +151,18 @@ def test_describe_shows_what_there_is_to_know_of_a_job() -> None:
 def test_any_kind_can_be_described_with_nothing_in_it(kind: str) -> None:
     obj = {"apiVersion": KINDS[kind].api_version, "kind": kind, "metadata": {"name": "x"}}
     assert describing.describe(obj, [], [], NOW)[0] == "Name:         x"
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "lines"),
+    [
+        ("Secret", {"type": "Opaque", "data": {"pw": "aHVudGVyMg=="}}, ["Type:         Opaque", "Data:         pw: 7 bytes"]),
+        ("ConfigMap", {"data": {"site": "köln"}, "binaryData": {"b": "AAA="}},
+         ["Data:         site: 5 bytes", "              b: 2 bytes"]),
+    ],
+)  # fmt: skip
+def test_what_holds_data_shows_its_keys_and_sizes_and_no_value(kind: str, content: Object, lines: list[str]) -> None:
+    obj = {"kind": kind, "metadata": {"name": "x", "creationTimestamp": "2026-01-01T00:00:00Z"}, **content}
+    shown = describing.describe(obj, [], [], NOW)
+    assert [line for line in shown if line in lines] == lines
+    assert "hunter2" not in str(shown) and "aHVudGVyMg" not in str(shown) and "köln" not in str(shown)
