@@ -55,7 +55,9 @@ async def _serve(settings: Settings) -> None:
         options: dict[str, Any] = {
             "lifespan": "off", "log_level": "warning", "access_log": False, "server_header": False,
             "proxy_headers": False, "timeout_keep_alive": 75, "timeout_graceful_shutdown": 5, "ws": "none",
-            "http": functools.partial(Protocol, head_seconds=settings.head_seconds),
+            "http": functools.partial(
+                Protocol, head_seconds=settings.head_seconds, stall_seconds=settings.stall_seconds
+            ),
         }
         servers = [_Listener(uvicorn.Config(server.router, host=settings.host, port=settings.port, **options))]
         if settings.tls_port and settings.pki_dir is not None:

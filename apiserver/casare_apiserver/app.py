@@ -21,6 +21,7 @@ from casare_api.machinery.errors import ApiError
 from casare_apiserver import metrics
 from casare_apiserver.agents import Agents
 from casare_apiserver.auth import Keys, digest
+from casare_apiserver.budget import Budget
 from casare_apiserver.describing import Describing
 from casare_apiserver.documents import describe
 from casare_apiserver.files import Files
@@ -79,7 +80,8 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     app = build(lambda: ready and heartbeats.is_fresh() and hub.is_fresh())
     fitting = Fitting(store, hub)
     opened = partial(sealing.opened, sealer)
-    reading, writing = Reading(store, hub, opened), Writing(store, fitting, opened)
+    budget = Budget()
+    reading, writing = Reading(store, hub, opened, budget), Writing(store, fitting, opened, budget)
     router = Router(
         app, Describing(release()), reading, writing, agents, Files(store, files), keys, lambda: ready,
         settings.stall_seconds,

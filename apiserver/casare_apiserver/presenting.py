@@ -1,13 +1,15 @@
 """How does one caller see objects: whole, as a table, or as metadata alone; and sealed ones opened?
 
 What everybody gets alike travels as the store's own bytes. A view is for the others: it takes those bytes apart for
-one caller, so that nothing of what was opened or reshaped is ever shared.
+one caller, so that nothing of what was opened or reshaped is ever shared. A list is text all the way: objects that
+were taken apart need many times as much memory, so no more than a chunk of them is ever there at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast, get_args
@@ -21,8 +23,10 @@ from casare_api.machinery.errors import ApiError
 from casare_apiserver import negotiation
 from casare_apiserver.negotiation import Form
 from casare_apiserver.wire import Request
+from casare_store.reads import SEPARATOR
 
-PORTION = 500  # objects that are reshaped before others get their turn
+MAX_YAML = 3 * 1024 * 1024  # bytes as JSON; each of them takes a core for a microsecond
+_YAML_WRITER = ThreadPoolExecutor(1, "yaml")  # one core at most, and no other work waits behind it
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -62,17 +66,31 @@ class View:
             await request.object(status, obj)
             return
         meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
-        await self._send(request, status, self._shaped(obj, meta))
+        await request.answer(
+            status, await self._encoded(orjson.dumps(self._shaped(obj, meta)) + b"\n"), content_type=self._content_type,
+        )
 
-    async def all(self, request: Request, chunks: Sequence[bytes], metadata: Object) -> None:
-        """Sends a list whose objects' texts are these."""
-        parts: list[Object] = []
-        for chunk in chunks:
-            objects = orjson.loads(b"[" + chunk + b"]")
-            for start in range(0, len(objects), PORTION):
-                parts += self._parts([self._open(obj) for obj in objects[start : start + PORTION]])
-                await asyncio.sleep(0)
-        await self._send(request, 200, self._listed(parts, metadata))
+    async def all(self, request: Request, chunks: list[bytes], metadata: Object) -> None:
+        """Sends a list: these chunks of a page, which it takes away, so that a client's slowness keeps none of them.
+
+        Raises ApiError 406, 429.
+        """
+        await request.answer(
+            200, await self._encoded(await self._joined(chunks, metadata)), content_type=self._content_type,
+        )
+
+    async def _joined(self, chunks: list[bytes], metadata: Object) -> bytes:
+        envelope = orjson.dumps(self._listed([], metadata)).removesuffix(b"]}")
+        parts: list[bytes] = []
+        chunks.reverse()
+        while chunks:
+            chunk = chunks.pop()
+            if not self.is_plain:
+                objects = [self._open(obj) for obj in orjson.loads(b"[" + chunk + b"]")]
+                chunk = SEPARATOR.join(map(orjson.dumps, self._parts(objects)))
+                await asyncio.sleep(0)  # others get their turn
+            parts.append(chunk)
+        return envelope + SEPARATOR.join(parts) + b"]}\n"
 
     def event(self, line: bytes, is_first: bool) -> bytes:
         """A watch's line as this caller gets it; `is_first` for the first of its watch."""
@@ -106,14 +124,22 @@ class View:
             kind, version = "PartialObjectMetadataList", tables.META
         return {"kind": kind, "apiVersion": version, "metadata": metadata, "items": parts}
 
-    async def _send(self, request: Request, status: int, body: Object) -> None:
-        if self.form.yaml:
-            text = await asyncio.to_thread(_as_yaml, body)
-            await request.answer(status, text, content_type=b"application/yaml")
-        else:
-            await request.answer(status, orjson.dumps(body) + b"\n")
+    @property
+    def _content_type(self) -> bytes:
+        return b"application/yaml" if self.form.yaml else b"application/json"
+
+    async def _encoded(self, text: bytes) -> bytes:
+        """JSON in the form that is asked for. Raises ApiError 406 for more than is written as YAML."""
+        if not self.form.yaml:
+            return text
+        if len(text) > MAX_YAML:
+            most = MAX_YAML // 1024**2
+            why = f"the answer is too large for YAML (more than {most} MiB): ask for JSON, or for less with limit"
+            raise ApiError(406, "NotAcceptable", why)
+        return await asyncio.get_running_loop().run_in_executor(_YAML_WRITER, _as_yaml, text)
 
 
-def _as_yaml(body: Object) -> bytes:
+def _as_yaml(text: bytes) -> bytes:
+    body = orjson.loads(text)
     dumped: str = yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
     return dumped.encode()

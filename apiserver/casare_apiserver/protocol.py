@@ -8,9 +8,10 @@ sent.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from casare_apiserver.wire import ABORT, HAS_BODY, IS_PAUSED
 
@@ -18,25 +19,45 @@ MAX_HEAD = 64 * 1024  # bytes of path and headers, trailers or a chunk's extensi
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection. `head_seconds` is how long a head may take, from the first byte or from the connection on."""
+    """One connection. `head_seconds` is how long a head may take, from the first byte or from the connection on.
+
+    What was sent may be left unread for `stall_seconds`. Answers in parts look after that themselves, and say so; this
+    is for all others, also those that nobody waits for any more, so it is twice as patient.
+    """
 
     _head = 0  # bytes that came since anything began or ended, and are no body
     _in_body = False
     _due: float | None = None  # loop time until which a whole head must have come
     _timer: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
 
-    def __init__(self, *args: Any, head_seconds: float, **more: Any) -> None:
+    def __init__(self, *args: Any, head_seconds: float, stall_seconds: float, **more: Any) -> None:
         super().__init__(*args, **more)
         self._head_seconds = head_seconds
+        self._patience = 2 * stall_seconds
+        self._cycles: deque[RequestResponseCycle] = deque()  # requests that are not answered yet, and maybe some that are
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._stalled):
+            if timer is not None:
+                timer.cancel()
+        for cycle in self._cycles:  # uvicorn tells the newest request alone; an earlier one would go on sending
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self._patience, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
 
     def data_received(self, data: bytes) -> None:
         self._head += len(data)
@@ -64,6 +85,10 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head, self._in_body, self._due = 0, True, None
         super().on_headers_complete()
+        while self._cycles and self._cycles[0].response_complete:
+            self._cycles.popleft()
+        if self.cycle is not None:
+            self._cycles.append(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         self._head = 0

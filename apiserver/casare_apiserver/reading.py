@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import orjson
 from casare_api.kinds import Kind, Object
 from casare_api.machinery.errors import ApiError
 from casare_apiserver import options, wire
+from casare_apiserver.budget import Budget
 from casare_apiserver.presenting import View
 from casare_apiserver.streaming import Stream
 from casare_apiserver.targets import Target, list_query
@@ -24,16 +25,17 @@ from casare_apiserver.wire import Request
 from casare_store import reads, sealing
 from casare_store.store import Store
 
-Opened = tuple[Sequence[bytes], int]  # what a watch begins with, and the moment that is true at
+Opened = tuple[list[bytes], int]  # what a watch begins with, and the moment that is true at
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The handlers; one instance serves all kinds. `opened` opens a sealed object."""
+    """The handlers; one instance serves all kinds. `opened` opens a sealed object; `budget` is for large answers."""
 
     store: Store
     hub: Hub
     opened: Callable[[Object], Object]
+    budget: Budget
 
     def _view(self, request: Request, kind: Kind) -> View:
         return View.of(request, kind, self.opened)
@@ -44,10 +46,11 @@ class Reading:
         text = await reads.get(self.store.pool, target.kind, target.key_namespace, target.name)
         if text is None:
             raise ApiError.not_found(target.kind, target.name)
-        if view.is_plain:
-            await request.answer(200, text + b"\n")
-        else:
-            await view.one(request, 200, self._readable(view, orjson.loads(text)), is_open=True)
+        with self.budget.share(len(text)) as request.share:
+            if view.is_plain:
+                await request.answer(200, text + b"\n")
+            else:
+                await view.one(request, 200, self._readable(view, orjson.loads(text)), is_open=True)
 
     def _readable(self, view: View, obj: Object) -> Object:
         """An object that was asked for by its name is shown opened, or not at all. Raises ApiError 503."""
@@ -68,14 +71,8 @@ class Reading:
             meta["continue"] = reads.encode_continue(page.rv, page.after)
             if page.remaining is not None:
                 meta["remainingItemCount"] = page.remaining
-        if not view.is_plain:
+        with self.budget.share(sum(map(len, page.chunks))) as request.share:
             await view.all(request, page.chunks, meta)
-            return
-        head = (
-            f'{{"kind":"{target.kind.kind}List","apiVersion":"{target.kind.api_version}",'
-            f'"metadata":{orjson.dumps(meta).decode()},"items":['
-        ).encode()
-        await request.answer(200, head + b",".join(page.chunks) + b"]}\n")
 
     async def watch(self, request: Request, target: Target) -> None:
         """Streams events until the client goes, the time is up, or the watch is cut off."""
@@ -92,11 +89,12 @@ class Reading:
                 raise ApiError.future_version(rv, at)
             if not request.is_welcome():  # the key went bad before the watch could be ended with it
                 raise ApiError.unauthorized()
-            timer = asyncio.get_running_loop().call_later(timeout, self._time_is_up, watcher)
-            try:
-                await Stream(request, watcher, view).run(first, at if wanted else None)
-            finally:
-                timer.cancel()
+            with self.budget.share(sum(map(len, first))) as request.share:
+                timer = asyncio.get_running_loop().call_later(timeout, self._time_is_up, watcher)
+                try:
+                    await Stream(request, watcher, view).run(first, at if wanted else None)
+                finally:
+                    timer.cancel()
         finally:
             self.hub.remove(watcher)
 

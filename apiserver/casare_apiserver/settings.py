@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     )
     stall_seconds: float = Field(
         30.0, gt=0, validation_alias="CASARE_WATCH_STALL_SECONDS",
-        description="Seconds that a client may leave what it watches unread before its connection is cut.",
+        description="Seconds that a client may leave what it is sent unread before its connection is cut.",
     )
     head_seconds: float = Field(
         15.0, gt=0, validation_alias="CASARE_HEAD_SECONDS",

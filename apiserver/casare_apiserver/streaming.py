@@ -1,22 +1,23 @@
 """How does a watch reach its client? Chunk by chunk, and never more than the client reads.
 
-What waits for a client is bounded by the watcher; what was handed to the connection by the size of a chunk. A client
-that does not read would hold both for ever: it is cut off.
+What waits for a client is bounded by the watcher; what was handed to the connection by the size of a chunk; the list
+that a watch begins with by the budget for large answers. A client that does not read would hold them for ever: it is
+cut off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import orjson
 import structlog
 
 from casare_apiserver.presenting import View
-from casare_apiserver.watch import Watcher, bookmark_line
+from casare_apiserver.watch import CHUNK, Watcher, bookmark_line
 from casare_apiserver.wire import ClientStalled, Request, audit_id
+from casare_store.reads import SEPARATOR
 
 _HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-cache, private")]
 _LISTED = {"k8s.io/initial-events-end": "true"}  # what a client waits for that asked for the list within the watch
@@ -32,18 +33,18 @@ class Stream:
     view: View
     _has_begun: bool = False  # whether this client was told of anything yet
 
-    async def run(self, first: Sequence[bytes], listed_at: int | None = None) -> None:
-        """Sends `first` (objects' texts, joined by commas) as ADDED, then what the watcher has, until it ends.
+    async def run(self, first: list[bytes], listed_at: int | None = None) -> None:
+        """Sends `first` (a page's chunks, which it takes away) as ADDED, then what the watcher has, until it ends.
 
         With `listed_at` a bookmark says where the first objects, which were so at that revision, end.
         """
         headers = [*_HEADERS, audit_id()]
-        await self.request.send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self.request.chunk(b"")
         gone = asyncio.create_task(self._until_gone(), name="watch-gone")
         try:
-            for chunk in first:
-                await self._tell(_added(chunk))
+            await self.request.begin(200, headers)
+            await self.request.chunk(b"")
+            for lines in _added(first):
+                await self._tell_of_first(lines)
             if listed_at is not None:
                 await self._tell([bookmark_line(self.watcher.kind, listed_at, _LISTED)])
             await self._follow()
@@ -54,6 +55,12 @@ class Stream:
             gone.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await gone
+
+    async def _tell_of_first(self, lines: Sequence[bytes]) -> None:
+        await self._tell(lines)
+        if self.request.share is not None:
+            self.request.share.sent(sum(map(len, lines)))
+        await asyncio.sleep(0)  # a long list is not to hold others up
 
     async def _follow(self) -> None:
         watcher = self.watcher
@@ -82,5 +89,16 @@ class Stream:
         self.watcher.end()
 
 
-def _added(chunk: bytes) -> list[bytes]:
-    return [b'{"type":"ADDED","object":%s}\n' % orjson.dumps(obj) for obj in orjson.loads(b"[" + chunk + b"]")]
+def _added(chunks: list[bytes]) -> Iterator[list[bytes]]:
+    """Lines for what there is, as many at once as fit into a chunk of a connection; takes the chunks away."""
+    while chunks:
+        lines: list[bytes] = []
+        size = 0
+        for text in chunks.pop(0).split(SEPARATOR):
+            line = b'{"type":"ADDED","object":%s}\n' % text
+            if lines and size + len(line) > CHUNK:
+                yield lines
+                lines, size = [], 0
+            lines.append(line)
+            size += len(line)
+        yield lines

@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
+import structlog
 
 from casare_api.decisions.access import Identity
 from casare_api.machinery.errors import ApiError
+from casare_apiserver.budget import LARGE, Share
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -30,6 +33,7 @@ PACKED_FROM = 128 * 1024  # bytes of an answer, as in Kubernetes
 ABORT, IS_PAUSED, HAS_BODY = "casare.abort", "casare.is_paused", "casare.has_body"
 MAX_WARNING, MAX_WARNINGS = 256, 4096  # characters in one and in all of them, as in Kubernetes
 _random = random.Random()  # seeded by the system: numbers that differ, no secrets
+log = structlog.get_logger(__name__)
 
 
 class ClientStalled(Exception):
@@ -51,6 +55,7 @@ class Request:
     stall_seconds: float  # that a client may leave unread what it is sent, before it is cut off
     warnings: list[str] = field(default_factory=list)
     has_stalled: bool = False
+    share: Share | None = None  # of the budget for large answers, where this may be one
 
     def header(self, name: bytes) -> str:
         """A header by its lower-case name, "" when it is missing."""
@@ -91,18 +96,25 @@ class Request:
             why = f"the rest of the body did not come within {self.stall_seconds:g} seconds"
             raise ApiError(408, "Timeout", why) from None
 
+    async def begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Begins an answer that goes on for long. Raises ClientStalled, as `chunk`."""
+        await self._patiently({"type": "http.response.start", "status": status, "headers": headers})
+
     async def chunk(self, body: bytes, more: bool = True) -> None:
         """Sends a part of an answer that goes on for long.
 
         Raises ClientStalled, after hanging up, when what was sent before does not leave.
         """
+        await self._patiently({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def _patiently(self, message: Message) -> None:
         if not self._asked(IS_PAUSED, otherwise=True):  # the usual case: nothing waits, so nothing can stall
-            await self.send({"type": "http.response.body", "body": body, "more_body": more})
+            await self.send(message)
             return
         # A bare timer: hanging up wakes whoever waits to send. asyncio.timeout costs half as much as the event itself.
         timer = asyncio.get_running_loop().call_later(self.stall_seconds, self._hang_up)
         try:
-            await self.send({"type": "http.response.body", "body": body, "more_body": more})
+            await self.send(message)
         finally:
             timer.cancel()
         if self.has_stalled:
@@ -128,7 +140,26 @@ class Request:
         if len(body) >= PACKED_FROM and "gzip" in self.header(b"accept-encoding"):
             body = await asyncio.to_thread(gzip.compress, body, 1)
             extra += [(b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding")]
-        await reply(self.send, status, body, content_type, extra)
+        if self.share is not None:
+            self.share.hold(len(body))
+        if len(body) <= LARGE or self.method == "HEAD":
+            await reply(self.send, status, body, content_type, extra)
+            return
+        head, parts = _head(len(body), content_type, extra), _parts(body)
+        del body  # each part is let go of when it was sent
+        try:
+            await self._in_parts(status, head, parts)
+        except ClientStalled:
+            log.warning("an answer was cut: its client does not read", path=self.path)
+
+    async def _in_parts(self, status: int, head: list[tuple[bytes, bytes]], parts: deque[bytes]) -> None:
+        await self.begin(status, head)
+        while parts:
+            part = parts.popleft()
+            await self.chunk(part)
+            if self.share is not None:
+                self.share.sent(len(part))
+        await self.chunk(b"", more=False)  # which waits for the last part, too
 
     async def object(self, status: int, obj: Any) -> None:
         """Sends an object as JSON."""
@@ -153,17 +184,25 @@ async def reply(
     extra: Iterable[tuple[bytes, bytes]] = (),
 ) -> None:
     """Sends a whole answer."""
+    await send({"type": "http.response.start", "status": status, "headers": _head(len(body), content_type, extra)})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _head(length: int, content_type: bytes, extra: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     headers = [
         (b"content-type", content_type),
-        (b"content-length", str(len(body)).encode()),
+        (b"content-length", str(length).encode()),
         (b"x-content-type-options", b"nosniff"),
         audit_id(),
         *extra,
     ]
     if not any(name == b"cache-control" for name, _ in headers):
         headers.append((b"cache-control", b"no-cache, private"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return headers
+
+
+def _parts(body: bytes) -> deque[bytes]:
+    return deque(body[start:start + LARGE] for start in range(0, len(body), LARGE))
 
 
 def audit_id() -> tuple[bytes, bytes]:

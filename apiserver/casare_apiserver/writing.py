@@ -22,6 +22,7 @@ from casare_api.machinery import names, patches
 from casare_api.machinery.errors import ApiError, Cause
 from casare_apiserver import bodies, facing, options
 from casare_apiserver.applying import Applied
+from casare_apiserver.budget import Budget
 from casare_apiserver.fitting import Fitting
 from casare_apiserver.owning import owner
 from casare_apiserver.presenting import View
@@ -36,11 +37,12 @@ NAME_TRIES = 8  # for generated names that are taken
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """The handlers; one instance serves all kinds. `opened` opens a sealed object."""
+    """The handlers; one instance serves all kinds. `opened` opens a sealed object; `budget` is for large answers."""
 
     store: Store
     fitting: Fitting
     opened: Callable[[Object], Object]
+    budget: Budget
 
     def _view(self, request: Request, kind: Kind) -> View:
         return View.of(request, kind, self.opened)
@@ -227,9 +229,10 @@ class Writing:
             for chunk in page.chunks
             for meta in (obj["metadata"] for obj in orjson.loads(b"[" + chunk + b"]"))
         ]
-        for start in range(0, len(operations), MAX_BATCH):
-            await self._all(operations[start:start + MAX_BATCH])
-        await view.all(request, page.chunks, {"resourceVersion": str(page.rv)})
+        with self.budget.share(sum(map(len, page.chunks))) as request.share:
+            for start in range(0, len(operations), MAX_BATCH):
+                await self._all(operations[start:start + MAX_BATCH])
+            await view.all(request, page.chunks, {"resourceVersion": str(page.rv)})
 
     async def _all(self, operations: Sequence[Operation]) -> None:
         """Runs operations; those whose object is gone or new by now are no error."""

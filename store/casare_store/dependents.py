@@ -1,19 +1,25 @@
-"""What hangs on what? Objects by the uids of their owners, and whose deletion waits for them."""
+"""What hangs on what? Objects by the uids of their owners, and whose deletion waits for them.
+
+An owner is in the namespace of its dependents, or in none. References to anything else are to nobody: who may write in
+one namespace holds up and deletes nothing in another.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import AsyncConnection
 
-from casare_api.kinds import KINDS, Kind
+from casare_api.kinds import KINDS, Kind, Object
 from casare_store.batch import Batch, Key
 from casare_store.columns import table
 
 Connection = AsyncConnection[Any]
 _FEW = 50  # of the dependents in an owner's way, of each kind
+# Those of `w`, which has a uid and its namespace, in the table `t` of some kind: the index is over the uids.
+_OWNED = "t.owners @> ARRAY[w.uid] AND w.namespace IN ('', t.namespace)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,10 @@ class Named:
     @property
     def kind(self) -> Kind:
         return KINDS[self.key[0]]
+
+    @property
+    def namespace(self) -> str:
+        return self.key[1]
 
 
 async def waiting(connection: Connection) -> list[Named]:
@@ -50,37 +60,53 @@ async def deleted(connection: Connection, since: int | None) -> tuple[list[Named
 
 async def of(connection: Connection, owners: Iterable[Named]) -> list[Named]:
     """All dependents of these owners."""
-    uids = [one.uid for one in owners]
+    namespaces = {one.uid: one.namespace for one in owners}
     query, count = _of_every_kind(
-        "SELECT '{kind}', t.namespace, t.name, t.uid::text FROM {table} t WHERE t.owners && %s::uuid[]"
+        "SELECT t.owners::text[], '{kind}', t.namespace, t.name, t.uid::text "
+        "FROM {table} t WHERE t.owners && %s::uuid[]"
     )
-    cursor = await connection.execute(query, [uids] * count)
-    return _named(await cursor.fetchall())
+    cursor = await connection.execute(query, [list(namespaces)] * count)
+    return _named(
+        found for uids, *found in await cursor.fetchall() if any(namespaces.get(uid) in ("", found[1]) for uid in uids)
+    )
 
 
-async def parents(batch: Batch, uids: Iterable[str]) -> set[str]:
-    """Which of these objects have dependents of their own."""
-    return await _that(batch, uids, "EXISTS (SELECT FROM {table} t WHERE t.owners @> ARRAY[w.uid])")
+async def parents(batch: Batch, objects: Iterable[Named]) -> set[str]:
+    """Which of these objects (uid) have dependents of their own."""
+    namespaces = {one.uid: one.namespace for one in objects}
+    any_ = " OR ".join(f"EXISTS (SELECT FROM {table(kind)} t WHERE {_OWNED})" for kind in KINDS.values())
+    query = f"SELECT w.uid::text FROM unnest(%s::uuid[], %s::text[]) AS w(uid, namespace) WHERE {any_}"
+    return {row[0] for row in await batch.select(query, (list(namespaces), list(namespaces.values())))}
 
 
-async def alive(batch: Batch, uids: Iterable[str]) -> set[str]:
-    """Which of these objects are there."""
-    return await _that(batch, uids, "EXISTS (SELECT FROM {table} t WHERE t.uid = w.uid)")
+async def alive(batch: Batch, uids: Iterable[str]) -> dict[str, str]:
+    """Those of these objects that are there, by uid with their namespace."""
+    query, count = _of_every_kind("SELECT t.uid::text, t.namespace FROM {table} t WHERE t.uid = ANY(%s::uuid[])")
+    return {row[0]: row[1] for row in await batch.select(query, [sorted(set(uids))] * count)}
 
 
-async def blockers(batch: Batch, owners: Mapping[str, bool]) -> list[tuple[str, str]]:
+def is_clear(obj: Object) -> bool:
+    """Whether it can be told whom an object belongs to. As in Kubernetes, not where it is in no namespace and its owner
+    is of a kind that is in one: it does not say in which, and is not deleted for that."""
+    refs = () if obj["metadata"].get("namespace") else obj["metadata"].get("ownerReferences") or ()
+    return all(ref["kind"] in KINDS and not KINDS[ref["kind"]].namespaced for ref in refs)
+
+
+async def blockers(batch: Batch, owners: Mapping[Named, bool]) -> list[tuple[str, str]]:
     """Pairs (owner, dependent) of what is in the way of these deletions: a few of each owner, none where nothing is.
 
-    Owners (uid) are given with whether only dependents with `blockOwnerDeletion` count.
+    Owners are given with whether only dependents with `blockOwnerDeletion` count.
     """
     refs = "(t.head || t.tail)::jsonb #> '{{metadata,ownerReferences}}'"
     blocking = "jsonb_build_array(jsonb_build_object('uid', w.uid, 'blockOwnerDeletion', true))"
     query, count = _of_every_kind(
-        "SELECT w.uid::text, d.uid::text FROM unnest(%s::uuid[], %s::bool[]) AS w(uid, only_blocking), LATERAL ("
-        "SELECT t.uid FROM {table} t WHERE t.owners @> ARRAY[w.uid] "
+        "SELECT w.uid::text, d.uid::text FROM unnest(%s::uuid[], %s::text[], %s::bool[]) "
+        "AS w(uid, namespace, only_blocking), LATERAL ("
+        f"SELECT t.uid FROM {{table}} t WHERE {_OWNED} "
         f"AND (NOT w.only_blocking OR {refs} @> {blocking}) LIMIT {_FEW}) d"
     )
-    return [(row[0], row[1]) for row in await batch.select(query, [list(owners), list(owners.values())] * count)]
+    args = [[one.uid for one in owners], [one.namespace for one in owners], list(owners.values())]
+    return [(row[0], row[1]) for row in await batch.select(query, args * count)]
 
 
 def settled(batch: Batch, uids: Iterable[str]) -> None:
@@ -94,11 +120,5 @@ def _of_every_kind(query: str) -> tuple[str, int]:
     return " UNION ALL ".join(parts), len(parts)
 
 
-async def _that(batch: Batch, uids: Iterable[str], condition: str) -> set[str]:
-    any_ = " OR ".join(condition.format(table=table(kind)) for kind in KINDS.values())
-    query = f"SELECT w.uid::text FROM unnest(%s::uuid[]) AS w(uid) WHERE {any_}"
-    return {row[0] for row in await batch.select(query, (sorted(set(uids)),))}
-
-
-def _named(rows: Iterable[tuple[Any, ...]]) -> list[Named]:
+def _named(rows: Iterable[Sequence[Any]]) -> list[Named]:
     return [Named((kind, namespace, name), uid) for kind, namespace, name, uid in rows]

@@ -24,6 +24,7 @@ from casare_store.queries import Query, conditions
 
 __all__ = ["Page", "Pool", "Query", "conditions", "decode_continue", "encode_continue", "get", "read"]
 CHUNK = 500  # objects a COPY row
+SEPARATOR = b",\n"  # between objects: no stored text has it, since JSON writes a line break within a text as \\n
 MOST_COUNTED = 100_000  # objects behind a page; beyond it nobody is told how many there are
 Connection = AsyncConnection[Any]
 Pool = AsyncConnectionPool[Connection]
@@ -38,7 +39,7 @@ _CAN_NOT_GO_ON = (
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Objects' texts (joined by commas in each chunk) at a resourceVersion; `after` continues, None at the end.
+    """Objects' texts (joined by SEPARATOR in each chunk) at a resourceVersion; `after` continues, None at the end.
 
     `remaining` is how many objects are behind the page, None where nobody has counted them.
     """
@@ -80,7 +81,7 @@ async def _read_now(connection: Connection, query: Query, rv: int) -> Page:
 
 async def _read_all(connection: Connection, query: Query, condition: str, args: list[Any], rv: int) -> Page:
     statement = (
-        "COPY (SELECT convert_to(string_agg(object, ',' ORDER BY i), 'UTF8') FROM ("
+        "COPY (SELECT convert_to(string_agg(object, E',\\n' ORDER BY i), 'UTF8') FROM ("
         f"SELECT {_as_object(query.kind)}, "
         f"row_number() OVER (ORDER BY t.namespace, t.name) AS i FROM {rendering.source_of_all(query.kind)} "
         f"WHERE {condition}) AS o GROUP BY i / {CHUNK} ORDER BY i / {CHUNK}) TO STDOUT (FORMAT binary)"

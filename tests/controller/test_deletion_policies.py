@@ -15,6 +15,7 @@ from casare_controller.duties.garbage import Garbage
 from casare_store import admission, objects, reads
 from casare_store.sealing import Sealer
 from casare_store.store import Store
+from casare_store.writer import Operation
 
 from ..store.conftest import with_store
 
@@ -258,7 +259,7 @@ def test_a_secret_is_let_go_and_deleted_by_who_can_not_open_it(database: str) ->
             for policy in ("Orphan", "Foreground"):
                 root = await make(apiserver, policy.lower())
                 await make(apiserver, f"s-{policy.lower()}", owner(root, blocks=True), kind=SECRET, stringData={"password": "hunter2"})
-                await delete(apiserver, policy.lower(), policy)  # type: ignore[arg-type]
+                await delete(apiserver, policy.lower(), policy)
             await run(controller)
             left = await there(apiserver, SECRET)
             assert list(left) == ["s-orphan"] and "ownerReferences" not in left["s-orphan"]["metadata"]
@@ -335,7 +336,7 @@ def test_a_namespace_that_an_older_release_is_deleting_goes_as_well(with_store: 
             meta = {**current["metadata"], "finalizers": [admission.CONTENT], "deletionTimestamp": "2026-01-01T00:00:00Z"}
             return {**{key: value for key, value in current.items() if key != "spec"}, "metadata": meta, "status": {"phase": "Terminating"}}
 
-        await store.writer.write(admission.Operation(NAMESPACE, "", "old", as_before))
+        await store.writer.write(Operation(NAMESPACE, "", "old", as_before))
         await Garbage(store).run_once()
         assert sorted(await there(store, NAMESPACE)) == ["default"]
 

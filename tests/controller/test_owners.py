@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from casare_api.decisions.deletion import Propagation
-from casare_api.kinds import KINDS, Object
+from casare_api.kinds import KINDS
 from casare_controller.duties import garbage
 from casare_controller.duties.deletions import Deletions
 from casare_controller.duties.garbage import Garbage
@@ -19,7 +19,6 @@ from .test_deletion_policies import HOLD, NAMESPACE, change, delete, make, owner
 
 __all__ = ["with_store"]
 POLICIES = pytest.mark.parametrize("policy", ["Foreground", "Background", "Orphan"])
-SCHEDULE, JOB = KINDS["Schedule"], KINDS["Job"]
 
 
 async def collect(store: Store) -> None:

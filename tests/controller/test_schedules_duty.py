@@ -190,6 +190,25 @@ def test_a_job_that_is_not_admitted_is_skipped_and_replaces_nothing(with_store: 
     with_store(body)
 
 
+def test_jobs_of_another_namespace_that_name_a_schedule_as_their_owner_are_not_its_own(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        await store.writer.write(admission.create(NAMESPACE, {"metadata": {"name": "other"}}))
+        for name, policy in (("a", "Forbid"), ("b", "Replace")):
+            await declare(store, name, concurrencyPolicy=policy)
+        for schedule in (await objects(store, SCHEDULE)).values():
+            name = schedule["metadata"]["name"]
+            ref = {"apiVersion": SCHEDULE.api_version, "kind": "Schedule", "name": name, "uid": schedule["metadata"]["uid"]}
+            meta = {"name": f"foreign-{name}", "namespace": "other", "ownerReferences": [ref]}
+            spec = {"workflow": {"runner": "command", "args": ["true"]}}
+            await store.writer.write(admission.create(JOB, {"apiVersion": JOB.api_version, "kind": "Job", "metadata": meta, "spec": spec}))
+        await duty_of(store).run_once()
+        assert [fire["status"]["outcome"] for fire in (await objects(store, FIRE)).values()] == ["Fired", "Fired"]
+        jobs = await objects(store, JOB)
+        assert len(jobs) == 4 and not any(job["spec"].get("cancel") for job in jobs.values())
+
+    with_store(body)
+
+
 def test_in_a_namespace_that_is_gone_or_going_no_jobs_are_made(with_store: Any) -> None:
     async def body(store: Store) -> None:
         await store.writer.write(admission.create(NAMESPACE, {"metadata": {"name": "going"}}))

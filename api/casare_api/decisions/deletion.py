@@ -41,22 +41,32 @@ def let_go(obj: Object) -> Object:
     return with_policy(obj, "Background")
 
 
-def dependent(obj: Object, owners: Mapping[str, Propagation], alive: Collection[str]) -> Object | None:
+def dependent(obj: Object, owners: Mapping[str, Propagation], alive: Mapping[str, str]) -> Object | None:
     """A dependent when these owners (uid: policy) are deleted: the same, with fewer owners, or None where it goes.
 
-    It goes with an owner that is deleted in the foreground, unless it has another one that stays (is in `alive`).
+    It goes with an owner that is deleted in the foreground, unless it has another one that stays. `alive` are the
+    objects that are there, as `owners_there` takes them.
     """
-    refs = owners_of(obj)
+    refs = owners_there(obj, alive)
     going = {uid for uid in refs if owners.get(uid) == "Foreground"}
     leaving = {uid for uid in refs if owners.get(uid) == "Orphan"}
-    if going and not any(uid in alive and uid not in owners for uid in refs):
+    if going and not refs - owners.keys():
         return None
     return _without(obj, going | leaving) if going or leaving else obj
 
 
 def owners_of(obj: Object) -> list[str]:
-    """The uids of an object's owners."""
+    """The uids that an object names as its owners."""
     return [str(one["uid"]) for one in obj["metadata"].get("ownerReferences") or ()]
+
+
+def owners_there(obj: Object, there: Mapping[str, str]) -> set[str]:
+    """The owners (uid) of an object among those that are there, given by uid with their namespace ("": in none).
+
+    What is in another namespace owns nothing here, whatever the object says: nobody waits for it or goes with it.
+    """
+    own = obj["metadata"].get("namespace") or ""
+    return {uid for uid in owners_of(obj) if there.get(uid) in ("", own)}
 
 
 def held(waiting: Mapping[str, Object], blockers: Iterable[tuple[str, str]]) -> set[str]:
@@ -69,13 +79,13 @@ def held(waiting: Mapping[str, Object], blockers: Iterable[tuple[str, str]]) -> 
 
 def _above(uid: str, waiting: Mapping[str, Object]) -> set[str]:
     """The waiting objects that an object belongs to, directly or not."""
+    namespaces = {one: obj["metadata"].get("namespace") or "" for one, obj in waiting.items()}
     found: set[str] = set()
     left = [uid]
     while left:
-        for owner in owners_of(waiting[left.pop()]):
-            if owner in waiting and owner not in found:
-                found.add(owner)
-                left.append(owner)
+        for owner in owners_there(waiting[left.pop()], namespaces) - found:
+            found.add(owner)
+            left.append(owner)
     return found
 
 

@@ -51,7 +51,7 @@ class Deletions:
             known = _there(batch, found)
             alive = await dependents.alive(batch, (uid for _, obj in known for uid in deletion.owners_of(obj)))
             for one, obj in known:
-                if not alive.intersection(deletion.owners_of(obj)):
+                if not deletion.owners_there(obj, alive) and dependents.is_clear(obj):
                     _stage(batch, one, obj, admission.going(one.kind, obj, batch.now))
             await batch.commit()
         return len(batch.changes)
@@ -75,9 +75,9 @@ class Deletions:
             policies = {uid: policy for uid, (_, policy) in _waiting(batch, owners).items()}
             known = _there(batch, found)
             alive = await dependents.alive(batch, (uid for _, obj in known for uid in deletion.owners_of(obj)))
-            parents = await dependents.parents(batch, (obj["metadata"]["uid"] for _, obj in known))
+            parents = await dependents.parents(batch, (one for one, _ in known))
             for one, obj in known:
-                _stage(batch, one, obj, _after(batch, one, obj, policies, alive, obj["metadata"]["uid"] in parents))
+                _stage(batch, one, obj, _after(batch, one, obj, policies, alive, one.uid in parents))
             await batch.commit()
         return len(batch.changes)
 
@@ -86,7 +86,7 @@ class Deletions:
         async with self.store.batch(one.key for one in owners) as batch:
             waiting = _waiting(batch, owners)
             in_the_way = await dependents.blockers(
-                batch, {uid: policy == "Foreground" for uid, (_, policy) in waiting.items()}
+                batch, {one: waiting[one.uid][1] == "Foreground" for one in owners if one.uid in waiting}
             )
             held = deletion.held({uid: obj for uid, (obj, _) in waiting.items()}, in_the_way)
             for one in owners:
@@ -115,7 +115,7 @@ def _there(batch: Batch, named: Sequence[Named]) -> list[tuple[Named, Object]]:
 
 
 def _after(
-    batch: Batch, one: Named, obj: Object, policies: dict[str, Propagation], alive: set[str], is_parent: bool
+    batch: Batch, one: Named, obj: Object, policies: dict[str, Propagation], alive: dict[str, str], is_parent: bool
 ) -> Object | None:
     """A dependent when its owners are deleted like this: one that goes takes its own dependents along."""
     left = deletion.dependent(obj, policies, alive)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from casare_api.kinds import KINDS, Kind
-from casare_store import admission, objects, partitions, queues
+from casare_store import admission, dependents, objects, partitions, queues
 from casare_store.columns import table
 from casare_store.store import Store
 
@@ -81,7 +81,7 @@ class Garbage:
             for obj in batch.known.values():
                 new = admission.going(kind, obj, batch.now)
                 new = new and objects.changed(kind, obj, new)
-                if obj["metadata"]["uid"] in uids and new != obj:
+                if obj["metadata"]["uid"] in uids and new != obj and dependents.is_clear(obj):
                     batch.stage(kind, obj, new)
             await batch.commit()
         return len(batch.changes)

@@ -215,7 +215,7 @@ async def _carry_out(
 async def _make_job(batch: Batch, schedule: Object, decision: FireDecision, name: str, exists: bool) -> Object:
     """The job of a fire, admitted like any other, as the concurrency policy allows; what the Fire says of it."""
     meta, spec = schedule["metadata"], schedule["spec"]
-    active, queued = await _jobs_of(batch, meta["uid"])
+    active, queued = await _jobs_of(batch, meta["namespace"], meta["uid"])
     verdict = admit_fire(spec.get("concurrencyPolicy", "Allow"), len(active) + len(queued))
     if verdict.action == "Skip" or exists:
         return {"outcome": "Skipped", "reason": verdict.reason or "a job of this name is there already"}
@@ -255,11 +255,11 @@ def _rendered(spec: Object, moment: datetime) -> Object:
     return {**spec, "parameters": templates.render_tree(spec["parameters"], {"scheduledTime": moment})}
 
 
-async def _jobs_of(batch: Batch, uid: str) -> tuple[list[Object], list[Object]]:
-    """The live and the queued jobs that a schedule owns."""
-    owned = "t.owners @> ARRAY[%s]::uuid[] AND t.phase = ANY(%s)"
-    live = await batch.objects(JOB, owned, (uid, ["Assigned", "Running"]))
-    queued = await batch.objects(JOB, owned, (uid, ["Queued"]))
+async def _jobs_of(batch: Batch, namespace: str, uid: str) -> tuple[list[Object], list[Object]]:
+    """The live and the queued jobs that a schedule owns: those in its namespace."""
+    owned = "t.owners @> ARRAY[%s]::uuid[] AND t.namespace = %s AND t.phase = ANY(%s)"
+    live = await batch.objects(JOB, owned, (uid, namespace, ["Assigned", "Running"]))
+    queued = await batch.objects(JOB, owned, (uid, namespace, ["Queued"]))
     return live, [*queued, *(change.state for change in batch.changes if _is_new_job_of(change, uid))]
 
 
