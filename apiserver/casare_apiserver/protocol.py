@@ -35,7 +35,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*args, **more)
         self._head_seconds = head_seconds
         self._patience = 2 * stall_seconds
-        self._cycles: deque[RequestResponseCycle] = deque()  # requests that are not answered yet, and maybe some that are
+        self._cycles: deque[RequestResponseCycle] = deque()  # all that are not answered yet, maybe more
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -92,13 +93,11 @@ class Stream:
 def _added(chunks: list[bytes]) -> Iterator[list[bytes]]:
     """Lines for what there is, as many at once as fit into a chunk of a connection; takes the chunks away."""
     while chunks:
-        lines: list[bytes] = []
-        size = 0
-        for text in chunks.pop(0).split(SEPARATOR):
-            line = b'{"type":"ADDED","object":%s}\n' % text
-            if lines and size + len(line) > CHUNK:
-                yield lines
-                lines, size = [], 0
-            lines.append(line)
-            size += len(line)
-        yield lines
+        texts = deque(chunks.pop(0).split(SEPARATOR))
+        while texts:
+            lines: list[bytes] = []
+            size = 0
+            while texts and (not lines or size + len(texts[0]) <= CHUNK):
+                size += len(texts[0])
+                lines.append(b'{"type":"ADDED","object":%s}\n' % texts.popleft())
+            yield lines
