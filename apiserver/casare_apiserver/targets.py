@@ -57,13 +57,12 @@ def check_place(target: Target, obj: Any) -> None:
         raise ApiError.bad_request(why)
 
 
-def check_name(target: Target, obj: Object) -> None:
+def check_name(target: Target, obj: Object, is_patched: bool = False) -> None:
+    """The name in the body must be the one in the path. What a patch made it may be a copied value of a Secret's."""
     said = obj["metadata"].get("name")
     if said != target.name:
-        shown = HIDDEN if target.kind.sealed else str(said)[:253]  # a patch may have copied a value there
-        raise ApiError.bad_request(
-            f"the name of the object ({shown}) does not match the name on the URL ({target.name})"
-        )
+        shown = HIDDEN if target.kind.sealed and is_patched else f"({str(said)[:253]})"
+        raise ApiError.bad_request(f"the name of the object {shown} does not match the name on the URL ({target.name})")
 
 
 def without_status(kind: Kind, obj: Any) -> Any:

@@ -135,7 +135,7 @@ class Writing:
                 return current
             check_place(target, patched)
             rules.check_type(target.kind, patched)
-            check_name(target, patched)
+            check_name(target, patched, is_patched=True)
             if target.subresource == "status":
                 new, request.warnings = rules.admit_status(target.kind, with_status(current, patched), mode)
                 return objects.owned_as(patched, new)

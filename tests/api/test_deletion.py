@@ -29,6 +29,8 @@ def test_finalizers_hold_an_object_until_the_last_is_gone(api: Api, kind: str) -
     assert rescued["metadata"]["deletionTimestamp"] == meta["deletionTimestamp"], "a deletion can't be taken back"
     last = api.patch(kind, name, {"metadata": {"finalizers": None}})
     assert last.status_code == 200 and last.json()["metadata"]["name"] == name
+    if kind == "Namespace":  # it waits for its content to go
+        until(lambda: api.find(kind, name) is None, "the namespace is empty and goes")
     assert api.find(kind, name) is None
 
 

@@ -50,13 +50,14 @@ def test_the_name_in_the_body_is_the_name_in_the_path(api: Api, kind: str) -> No
     name = f"{api.namespace}-x"
     made = api.create(kind, name)
     renamed = {**made, "metadata": {**made["metadata"], "name": "other"}}
-    expected = f"the name of the object (other) does not match the name on the URL ({name})"
+    put = api.call("PUT", api.path(kind, name), renamed)
+    assert message(put, 400) == f"the name of the object (other) does not match the name on the URL ({name})"
+    shown = "hidden" if kind == "Secret" else "other"  # a patch may have copied a value of the Secret there
     for answer in (
-        api.call("PUT", api.path(kind, name), renamed),
         api.patch(kind, name, {"metadata": {"name": "other"}}),
         api.patch(kind, name, [{"op": "replace", "path": "/metadata/name", "value": "other"}]),
     ):
-        assert message(answer, 400) == expected
+        assert message(answer, 400) == f"the name of the object ({shown}) does not match the name on the URL ({name})"
     assert is_status(api.patch(kind, name, {"metadata": {"name": None}}), 400)
     assert is_status(api.patch(kind, name, [{"op": "remove", "path": "/metadata"}]), 422)
     assert api.get(kind, name)["metadata"] == made["metadata"]

@@ -72,7 +72,7 @@ def test_heartbeats_do_not_wait_for_readers(api: Api, robot: Callable[..., Robot
         with database(api) as locking, locking.transaction():
             locking.execute("LOCK TABLE fires IN ACCESS EXCLUSIVE MODE")
             lists = [readers.submit(one.call, "GET", one.path("Fire")) for one in callers]
-            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%fires%'"
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'COPY%fires%'"
             until(lambda: watching.execute(waiting).fetchone() == (8,), "all connections for reads wait")
             ticks = "SELECT max(last) > clock_timestamp() - interval '1 second' AND max(last) > %s FROM coverage"
             now = watching.execute("SELECT clock_timestamp() + interval '1 second'").fetchone()

@@ -113,7 +113,8 @@ FACE = Face(EVENT, f"{GROUP}/v1", _NAMES, problems)
 
 
 def _as_stored(column: Column) -> Column:
-    return replace(column, cell=lambda obj, now: column.cell(FACE.to_stored(obj), now))
+    path = tuple(_NAMES.get(name, name) for name in column.path)
+    return replace(column, cell=lambda obj, now: column.cell(FACE.to_stored(obj), now), path=path)
 
 
 # Without a short name: kubectl would warn of every `kubectl get ev` that it could mean either.
