@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -33,6 +33,10 @@ class Stream:
     watcher: Watcher
     view: View
     _has_begun: bool = False  # whether this client was told of anything yet
+    _is_plain: bool = field(init=False)  # asked for each event of each watch
+
+    def __post_init__(self) -> None:
+        self._is_plain = self.view.is_plain
 
     async def run(self, first: list[bytes], listed_at: int | None = None) -> None:
         """Sends `first` (a page's chunks, which it takes away) as ADDED, then what the watcher has, until it ends.
@@ -75,7 +79,7 @@ class Stream:
 
     async def _tell(self, lines: Sequence[bytes]) -> None:
         """Sends lines as this client sees them."""
-        if not self.view.is_plain:
+        if not self._is_plain:
             lines = [self._seen(line) for line in lines]
         await self.request.chunk(lines[0] if len(lines) == 1 else b"".join(lines))
 

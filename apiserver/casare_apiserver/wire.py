@@ -105,12 +105,13 @@ class Request:
 
         Raises ClientStalled, after hanging up, when what was sent before does not leave.
         """
-        await self._patiently({"type": "http.response.body", "body": body, "more_body": more})
+        message = {"type": "http.response.body", "body": body, "more_body": more}
+        if self._asked(IS_PAUSED, otherwise=True):
+            await self._patiently(message)
+        else:  # the usual case: nothing waits, so nothing can stall
+            await self.send(message)
 
     async def _patiently(self, message: Message) -> None:
-        if not self._asked(IS_PAUSED, otherwise=True):  # the usual case: nothing waits, so nothing can stall
-            await self.send(message)
-            return
         # A bare timer: hanging up wakes whoever waits to send. asyncio.timeout costs half as much as the event itself.
         timer = asyncio.get_running_loop().call_later(self.stall_seconds, self._hang_up)
         try:
