@@ -29,7 +29,7 @@ ENDLESS = ("watch", "follow")  # what would never be answered in full
 NAMES = ("a1", "a2", "a3")
 METHODS = {"GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE"}
 FEW = settings(
-    max_examples=6, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck), print_blob=False
+    max_examples=4, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck), print_blob=False
 )
 CHECKS: Any = [status_code_conformance, content_type_conformance, response_headers_conformance, response_schema_conformance]
 DOCUMENTS = openapi.documents("test")
