@@ -185,10 +185,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(postgres: embedded.Server, directory: Path) -> Iterator[Server]:
-    """A server with its controller, on a database of its own."""
+def running(postgres: embedded.Server, directory: Path, tls_port: int = 0) -> Iterator[Server]:
+    """A server with its controller, on a database of its own; with TLS where a port for it is given."""
     url = new_database(postgres)
-    server = Server(url, directory)
+    server = Server(url, directory, tls_port=tls_port)
     try:
         server.start()
         yield server

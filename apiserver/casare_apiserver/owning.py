@@ -20,8 +20,6 @@ from casare_apiserver.wire import Request
 from casare_store import objects
 from casare_store.admission import Own
 
-_NOBODYS: Object = {"metadata": {}}
-
 
 def owner(request: Request, target: Target) -> Own:
     """What tells the store whose the fields are after this write. Raises ApiError 422 for a manager's bad name."""
@@ -30,7 +28,7 @@ def owner(request: Request, target: Target) -> Own:
     is_named = bool(request.query.get("fieldManager")) and not is_robot
 
     def own(old: Object | None, new: Object, now: datetime) -> Object:
-        before = old if old is not None else _NOBODYS
+        before = old if old is not None else objects.NOBODYS
         is_kept = is_named if old is None else bool(old["metadata"].get("managedFields"))
         if not is_kept:
             return objects.owned_as(before, new)

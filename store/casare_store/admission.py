@@ -109,9 +109,6 @@ def apply(
     return Operation(kind, namespace, name, mutate, reads(kind, obj), dry_run, MAX_OBJECT)
 
 
-_NOBODYS: Object = {"metadata": {}}
-
-
 def _as_said(old: Object | None, new: Object, now: datetime) -> Object:
     return new
 
@@ -119,7 +116,7 @@ def _as_said(old: Object | None, new: Object, now: datetime) -> Object:
 def _new(kind: Kind, obj: Object, context: Context, own: Own | None) -> Object:
     fresh = {key: value for key, value in obj.items() if key != "status"}
     made = settling.settle(kind, None, fresh, context)
-    return objects.owned_as(_NOBODYS, made) if own is None else own(None, made, context.now)
+    return objects.owned_as(objects.NOBODYS, made) if own is None else own(None, made, context.now)
 
 
 def _changed(

@@ -25,6 +25,7 @@ _SERVER_OWNED = frozenset(
     )
 )
 _TYPE = frozenset(("apiVersion", "kind", "metadata"))
+NOBODYS: Object = {"metadata": {}}  # an object of whose fields nobody owns any
 _BESIDE_SPEC = frozenset(("metadata", "status", "apiVersion", "kind"))
 _random = random.Random()  # seeded by the system: uids have to differ, they are no secret
 

@@ -21,7 +21,7 @@ from casare_api.machinery.errors import ApiError
 from casare_client import Client
 from casare_store import embedded
 
-from ..conftest import Server, drop_database, free_port, new_database, until
+from ..conftest import Server, free_port, running, until
 from ..wire.conftest import kubeconfig
 
 PAGE = Path(__file__).parents[2] / "docs" / "kubectl.md"
@@ -39,16 +39,10 @@ VARIES = [
 @pytest.fixture
 def fleet(postgres: embedded.Server, tmp_path: Path) -> Iterator[Server]:
     """A fleet of one idle robot, `local-1`."""
-    server = Server(new_database(postgres), tmp_path, tls_port=free_port())
-    try:
-        server.start()
+    with running(postgres, tmp_path, free_port()) as server, server.client() as client:
         server.start_agent("local-1")
-        with server.client() as client:
-            until(lambda: is_idle(client, "local-1"), "the robot is idle")
+        until(lambda: is_idle(client, "local-1"), "the robot is idle")
         yield server
-    finally:
-        server.stop()
-        drop_database(postgres, server.database)
 
 
 def is_idle(client: Client, name: str) -> bool:

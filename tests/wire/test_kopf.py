@@ -17,7 +17,7 @@ import pytest
 from casare_store import embedded
 
 from ..api.conftest import Api
-from ..conftest import Server, drop_database, free_port, new_database, until
+from ..conftest import Server, free_port, running, until
 from .conftest import kubeconfig
 
 FINALIZER = "kopf.zalando.org/KopfFinalizerMarker"
@@ -113,13 +113,8 @@ class Operator:
 @pytest.fixture(scope="module")
 def own(postgres: embedded.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of this module's own, since it gets killed."""
-    found = Server(new_database(postgres), tmp_path_factory.mktemp("kopf"), tls_port=free_port())
-    try:
-        found.start()
+    with running(postgres, tmp_path_factory.mktemp("kopf"), free_port()) as found:
         yield found
-    finally:
-        found.stop()
-        drop_database(postgres, found.database)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from casare_api.machinery import fieldsets, structure
+from casare_api.machinery.admission import MAX_ANNOTATIONS
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.fieldsets import Fields
 from casare_api.machinery.ownable import Object, complete, ownable
@@ -20,7 +21,6 @@ from casare_api.machinery.structure import Schema, Untyped
 
 ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
 MANAGER = "kubectl"  # whoever wants nothing of this gives himself another name
-MAX_ANNOTATIONS = 256 * 1024  # bytes in all, as admission limits them
 
 
 def agreed(schema: Schema, live: Object, api_version: str, subresource: str) -> Fields:
