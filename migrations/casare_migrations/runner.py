@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-HEAD = "0003"
+HEAD = "0004"
 _LOCK = 0x0CA5A5E1
 
 

@@ -49,10 +49,37 @@ def _job(job: Object) -> tuple[Any, ...]:
     phase = lifecycle.phase(job)
     # Queued, not held back and not asked to cancel: placement may take it.
     is_ready = phase is JobPhase.QUEUED and not status.get("heldUntil")
-    workflow = (job["spec"].get("workflowRef") or {}).get("name")
+    spec = job["spec"]
+    workflow = (spec.get("workflowRef") or {}).get("name")
     class_ = requirements(job).digest()
     rank, due = lifecycle.rank(job), lifecycle.due(job)
-    return status["phase"], status.get("robotUID"), class_, rank, is_ready, due, workflow, status.get("robotName")
+    # Of the concurrency key; a job that has one stays outside the queue until placement sees room for its key.
+    shared = spec.get("concurrency") or {}
+    key = shared.get("key")
+    return (
+        status["phase"],
+        status.get("robotUID"),
+        class_,
+        rank,
+        is_ready and key is None,
+        due,
+        workflow,
+        status.get("robotName"),
+        key,
+        shared.get("limit", 1) if key is not None else None,
+        is_ready and key is not None,
+        spec.get("idempotencyKey"),
+        _last_robot(job),
+    )
+
+
+def _last_robot(job: Object) -> Any:
+    """The robot of a waiting job's last attempt, where the job would like to have it again."""
+    past = job["status"].get("attempts")
+    if not past or lifecycle.phase(job) is not JobPhase.QUEUED:
+        return None
+    prefers = dig(job, "spec", "requirements", "prefer") or ()
+    return past[-1].get("robotUID") if any(one.get("sameRobot") for one in prefers) else None
 
 
 def _robot(robot: Object) -> tuple[Any, ...]:
@@ -91,6 +118,11 @@ _INDEX: dict[str, tuple[tuple[tuple[str, str], ...], Callable[[Object], tuple[An
             ("due", "timestamptz"),
             ("workflow", "text"),
             ("robot_name", "text"),
+            ("ckey", "text"),
+            ("climit", "int4"),
+            ("parked", "bool"),
+            ("idempotency", "text"),
+            ("last_robot", "uuid"),
         ),
         _job,
     ),
@@ -119,6 +151,7 @@ _INDEX: dict[str, tuple[tuple[tuple[str, str], ...], Callable[[Object], tuple[An
     "ConfigMap": ((), lambda configmap: ()),
     "Secret": ((("type", "text"),), lambda secret: (secret.get("type"),)),
     "Lease": ((), lambda lease: ()),
+    "Quota": ((), lambda quota: ()),
 }
 
 # The column that answers a selectable field in a list; metadata.name and metadata.namespace answer for themselves.

@@ -84,7 +84,7 @@ def test_our_own_group_comes_first_and_the_others_by_name() -> None:
 def test_what_people_work_with_every_day_is_in_all() -> None:
     everyday = {kind.kind for kind in KINDS.values() if "all" in kind.categories}
     assert everyday == {"Robot", "Workflow", "Job", "Schedule"}
-    assert {kind.kind for kind in KINDS.values() if "fleet" in kind.categories} == everyday | {"ApiKey", "Fire"}
+    assert {kind.kind for kind in KINDS.values() if "fleet" in kind.categories} == everyday | {"ApiKey", "Fire", "Quota"}
 
 
 def test_the_documents_say_what_they_are() -> None:

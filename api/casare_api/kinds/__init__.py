@@ -17,6 +17,7 @@ from casare_api.kinds.fire import FIRE
 from casare_api.kinds.job import JOB
 from casare_api.kinds.kind import GROUP, Column, Kind, Object, dig
 from casare_api.kinds.lease import LEASE
+from casare_api.kinds.quota import QUOTA
 from casare_api.kinds.robot import ROBOT
 from casare_api.kinds.schedule import SCHEDULE
 from casare_api.kinds.workflow import WORKFLOW
@@ -24,7 +25,7 @@ from casare_api.machinery.errors import ApiError
 
 KINDS: dict[str, Kind] = {
     kind.kind: kind
-    for kind in (NAMESPACE, CONFIGMAP, SECRET, APIKEY, ROBOT, WORKFLOW, SCHEDULE, JOB, FIRE, LEASE, EVENT)
+    for kind in (NAMESPACE, CONFIGMAP, SECRET, APIKEY, ROBOT, WORKFLOW, SCHEDULE, JOB, FIRE, QUOTA, LEASE, EVENT)
 }
 
 SERVED: tuple[Kind, ...] = (*KINDS.values(), EVENTS_V1)
