@@ -20,7 +20,7 @@ from casare_api.kinds import GROUP, Kind, Object
 from casare_api.machinery import admission, patches, protobuf
 from casare_api.machinery.errors import REJECTED, ApiError
 from casare_api.machinery.strategic import strategic_patch
-from casare_apiserver.wire import Request, too_large
+from casare_apiserver.wire import MAX_BODY, Request, too_large
 
 MAX_YAML = 1024 * 1024  # bytes
 MAX_OPTIONS = 16 * 1024  # bytes of a DELETE's body, which is read on the event loop
@@ -95,10 +95,11 @@ _JsonLoader.add_constructor(_TAG + "float", _scalar(_FLOAT, _fraction))
 _JsonLoader.add_constructor(_TAG + "bool", _scalar(_BOOL, _truth))
 
 
-async def read_object(request: Request, kind: Kind | None = None) -> Any:
+async def read_object(request: Request, kind: Kind | None = None, limit: int = MAX_BODY) -> Any:
     """The body as an object: JSON, YAML or (for the built-in kinds) protobuf, as it says.
 
-    A body that does not say is JSON: clients' typed calls leave it out. Raises ApiError 400, 413, 415.
+    A body that does not say is JSON: clients' typed calls leave it out. `limit` are the bytes of JSON. Raises ApiError
+    400, 413, 415.
     """
     content_type = _media_type(request.header(b"content-type"))
     if content_type in _YAML:
@@ -109,7 +110,7 @@ async def read_object(request: Request, kind: Kind | None = None) -> Any:
     if content_type not in _JSON:
         known = ["application/json", "application/yaml", PROTOBUF]
         raise ApiError.unsupported_media_type(known if is_built_in else known[:2])
-    return parse_json(await request.body())
+    return parse_json(await request.body(limit))
 
 
 def read_options(request: Request, body: bytes) -> Any:

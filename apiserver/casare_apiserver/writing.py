@@ -20,19 +20,20 @@ from casare_api.kinds.workflow import WORKFLOW
 from casare_api.machinery import admission as rules
 from casare_api.machinery import names, patches
 from casare_api.machinery.errors import ApiError, Cause
-from casare_apiserver import bodies, facing, options
+from casare_apiserver import bodies, bulk, facing, options
 from casare_apiserver.applying import Applied
 from casare_apiserver.budget import Budget
 from casare_apiserver.fitting import Fitting
 from casare_apiserver.owning import owner
 from casare_apiserver.presenting import View
 from casare_apiserver.targets import Target, check_name, check_place, list_query, with_status, without_status
-from casare_apiserver.wire import Request
+from casare_apiserver.wire import MAX_BODY, Request
 from casare_store import admission, beside, objects, reads, settling
 from casare_store.store import Store
-from casare_store.writer import MAX_BATCH, Context, Operation
+from casare_store.writer import MAX_BATCH, Context, Found, Operation
 
 NAME_TRIES = 8  # for generated names that are taken
+JOB_LETTERS = 10  # of a generated name: 2e14 names, so that one in a million jobs does not meet another
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +49,85 @@ class Writing:
         return View.of(request, kind, self.opened)
 
     async def create(self, request: Request, target: Target) -> None:
-        mode, dry_run, kind = options.mode(request), options.dry_run(request), target.kind
-        view, own = self._view(request, kind), owner(request, target)
-        obj = await bodies.read_object(request, kind)
-        check_place(target, obj)
-        obj, request.warnings = rules.admit(kind, without_status(kind, obj), mode)
-        await self._check_beside(kind, obj)
-        checked = None
-        if kind is JOB:
-            await self._check_declared(obj)
-            checked = await self.fitting.check(obj)
+        kind = target.kind
+        body = await bodies.read_object(request, kind, bulk.MAX_BYTES if kind is JOB else MAX_BODY)
+        if kind is JOB and bulk.is_bulk(body):
+            await request.object(200, await self._create_many(request, target, bulk.items(body)))
+            return
+        view = self._view(request, kind)
+        made = await self._made(request, target, body)
+        await view.one(request, 200 if isinstance(made, Found) else 201, made, is_open=True)
+
+    async def tried(self, request: Request, target: Target) -> Object:
+        """The job that the body would become; nothing is kept of a request with dryRun. Raises ApiError."""
+        body = await bodies.read_object(request, JOB)
+        if bulk.is_bulk(body):
+            raise ApiError.bad_request(f"one Job can be asked about at a time, not a {bulk.LIST}")
+        return await self._made(request, target, body)
+
+    async def _made(self, request: Request, target: Target, body: Any) -> Object:
+        obj = self._admitted(request, target, body)
+        checked = await self._check_job(obj) if target.kind is JOB else None
+        await self._check_beside(target.kind, obj)
+        return await self._make(request, target, obj, checked)
+
+    def _admitted(self, request: Request, target: Target, body: Any) -> Object:
+        """A new object that may be made as far as it alone can tell. Raises ApiError."""
+        kind = target.kind
+        check_place(target, body)
+        obj, request.warnings = rules.admit(kind, without_status(kind, body), options.mode(request))
         _check_reach(request, kind, None, obj)
         meta = obj["metadata"]
-        generated = meta.get("generateName") if not meta.get("name") else None
-        if not generated and not meta.get("name"):
+        if not meta.get("generateName") and not meta.get("name"):
             raise ApiError.invalid(kind, "", [Cause.required("metadata.name", "name or generateName is required")])
         if meta.get("resourceVersion"):
             raise ApiError.bad_request("resourceVersion should not be set on objects to be created")
+        return obj
+
+    async def _make(self, request: Request, target: Target, obj: Object, checked: str | None) -> Object:
+        """Creates it, under another name where one that was generated is taken. Raises ApiError."""
+        own, dry_run = owner(request, target), options.dry_run(request)
         for attempt in range(NAME_TRIES):
-            named = {**meta, "name": names.generate(generated)} if generated else meta
+            operation = admission.create(target.kind, _named(obj), dry_run, checked, own)
             try:
-                made = await facing.write(
-                    self.store.writer, admission.create(kind, {**obj, "metadata": named}, dry_run, checked, own)
-                )
-                break
+                made = await facing.write(self.store.writer, operation)
+                assert made is not None
+                return made
             except ApiError as error:
-                if error.reason != "AlreadyExists" or not generated or attempt == NAME_TRIES - 1:
+                is_last = obj["metadata"].get("name") or attempt == NAME_TRIES - 1
+                if error.reason != "AlreadyExists" or is_last:
                     raise
-        assert made is not None
-        await view.one(request, 201, made, is_open=True)
+        raise AssertionError("unreachable")
+
+    async def _create_many(self, request: Request, target: Target, items: list[Any]) -> Object:
+        """Jobs of a JobList, each with its own answer."""
+        own, dry_run = owner(request, target), options.dry_run(request)
+
+        async def submit(part: Sequence[Any]) -> list[asyncio.Future[Object | None] | ApiError]:
+            admitted = [await self._one_of_many(request, target, body) for body in part]
+            good = [one for one in admitted if not isinstance(one, ApiError)]
+            checked = iter(await self.fitting.check_all(good))
+            return [one if isinstance(one, ApiError) else begin(one, next(checked)) for one in admitted]
+
+        def begin(job: Object, checked: str | ApiError | None) -> asyncio.Future[Object | None] | ApiError:
+            if isinstance(checked, ApiError):
+                return checked
+            return self.store.writer.submit(admission.create(JOB, _named(job), dry_run, checked, own))
+
+        return await bulk.Submission(submit).run(items)
+
+    async def _one_of_many(self, request: Request, target: Target, body: Any) -> Object | ApiError:
+        try:
+            job = self._admitted(request, target, body)
+            await self._check_declared(job)
+            await self._check_beside(JOB, job)
+        except ApiError as error:
+            return error
+        return job
+
+    async def _check_job(self, obj: Object) -> str | None:
+        await self._check_declared(obj)
+        return await self.fitting.check(obj)
 
     async def _check_beside(self, kind: Kind, obj: Object) -> None:
         """What must lie beside the rows: the files that a workflow names, be it one of its own or a job's."""
@@ -240,6 +291,15 @@ class Writing:
         for outcome in done:
             if isinstance(outcome, BaseException) and getattr(outcome, "status", 0) not in (404, 409):
                 raise outcome
+
+
+def _named(obj: Object) -> Object:
+    """With a name, where it leaves that to the server: jobs come by the million and have longer ones."""
+    meta = obj["metadata"]
+    if meta.get("name"):
+        return obj
+    letters = JOB_LETTERS if obj["kind"] == JOB.kind else names.RANDOM_LETTERS
+    return {**obj, "metadata": {**meta, "name": names.generate(meta["generateName"], letters=letters)}}
 
 
 def _may_overwrite(kind: Kind) -> bool:

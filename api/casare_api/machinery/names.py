@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-import secrets
 import unicodedata
 from functools import lru_cache
 
@@ -23,7 +22,7 @@ RANDOM_LETTERS = 5
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
-_SYSTEM_RANDOM = secrets.SystemRandom()
+_RANDOM = random.Random()  # seeded by the system: names have to differ, they are no secret
 
 
 def check_name(text: str) -> str | None:
@@ -85,11 +84,9 @@ def check_label_value(text: str) -> str | None:
     return None
 
 
-def generate(prefix: str, rng: random.Random | None = None) -> str:
-    """A name for ``metadata.generateName``: the prefix and five letters, at most 63 characters in all."""
-    source = rng or _SYSTEM_RANDOM
-    letters = "".join(source.choice(ALPHABET) for _ in range(RANDOM_LETTERS))
-    return prefix[: LONGEST_LABEL - RANDOM_LETTERS] + letters
+def generate(prefix: str, rng: random.Random | None = None, letters: int = RANDOM_LETTERS) -> str:
+    """A name for ``metadata.generateName``: the prefix and five letters (or so many), at most 63 characters in all."""
+    return prefix[: LONGEST_LABEL - letters] + "".join((rng or _RANDOM).choices(ALPHABET, k=letters))
 
 
 def robot_name(robot_id: str) -> str:
