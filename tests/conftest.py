@@ -49,9 +49,35 @@ def _until() -> Callable[..., object]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, of those that are never given to outgoing connections.
+
+    One of the others could become somebody's connection, of another worker's tests say, before its server takes it.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+# What takes long per test comes first, what takes nothing last.
+FOLDERS = ("faults", "processes", "browser", "docs", "agent", "controller", "store", "api", "wire", "unit")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps each folder's tests together, whose modules and tests stay in the (random) order they have.
+
+    Several workers share the suite, and who has nothing left takes of the end of another's share: so the last ones
+    are small, and the server that a folder has runs in few of them, and only as long as it is needed.
+    """
+    root = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(root).parts[0]
+        return FOLDERS.index(folder) if folder in FOLDERS else 0
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

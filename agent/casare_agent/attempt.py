@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from casare_agent import environment, leftovers
+from casare_agent import artifacts, environment, leftovers
 from casare_agent import result as results
 from casare_agent.assignment import Assignment
 from casare_agent.execution import Run, execute
+from casare_agent.fence import Fence
 from casare_agent.logs import JobLog, LogShipper
 from casare_agent.plan import LIVE, Held, Stage
 from casare_agent.process import Child
@@ -25,8 +27,11 @@ from casare_agent.result import Result
 from casare_agent.supervisor import StopReason, Supervisor
 from casare_agent.timer import Timer
 from casare_agent.workshop import Workshop, remove
+from casare_api.decisions import artifacts as rules
 from casare_api.kinds import Object
 from casare_api.machinery.durations import parse_duration
+from casare_api.machinery.errors import ApiError
+from casare_client import Unreachable
 
 LOG_WAIT = 3.0  # seconds a result waits for the last of its log to be sent
 DEFAULT_GRACE = "20s"
@@ -175,9 +180,31 @@ class Attempt:
         remove(self._directory)
 
     def _run(self, log: JobLog) -> Result:
-        with contextlib.closing(log), self._timeout():
-            run = Run(self.assignment, self._directory, self._workshop, self._supervisor, log)
-            return replace(execute(run), finished=results.now_text())
+        begun = time.monotonic()
+        with contextlib.closing(log):
+            with self._timeout(), self._fenced():
+                run = Run(self.assignment, self._directory, self._workshop, self._supervisor, log)
+                result = replace(execute(run), finished=results.now_text())
+            return self._with_files(result, log, time.monotonic() - begun)
+
+    def _with_files(self, result: Result, log: JobLog, elapsed: float) -> Result:
+        """The result once the files that the job left are at the server, or can't get there."""
+        left = artifacts.Left.look(self._directory / environment.ARTIFACTS)
+        # Of what begins elsewhere no files are kept.
+        is_gone = result.phase in ("Drained", "Lost") or self._supervisor.reason is StopReason.WITHDRAWN
+        if is_gone or not left:
+            return result
+        left = left.within(*self._limit())
+        self._keep(artifacts.noted(result, dict.fromkeys(left.sizes, artifacts.INTERRUPTED)))
+        seconds = artifacts.patience(_seconds(self.assignment, "timeout", "0s"), elapsed)
+        deadline = artifacts.Deadline(seconds, self._supervisor, self._workshop.closed)
+        return artifacts.noted(result, left.send(self._workshop.artifacts_of(self.assignment), deadline, log))
+
+    def _limit(self) -> tuple[int, str]:
+        """How large all files may be together. What is not known here is the server's to say."""
+        with contextlib.suppress(ApiError, Unreachable):
+            return rules.limit(self._workshop.workflow(self.assignment))
+        return rules.limit({})
 
     def _end(self, result: Result) -> None:
         withdrawn = self._supervisor.reason is StopReason.WITHDRAWN
@@ -209,6 +236,26 @@ class Attempt:
             yield
         finally:
             timer.cancel()
+
+    @contextlib.contextmanager
+    def _fenced(self) -> Iterator[None]:
+        """Ends it before the server takes it for lost, where the job asks for that."""
+        about = self.assignment
+        if not ((about.spec or {}).get("retry") or {}).get("selfFence"):
+            yield
+            return
+        lost_after, grace = (_seconds(about, *field) for field in (("lostAfter", "2m"), ("gracePeriod", DEFAULT_GRACE)))
+        fence = Fence(self._workshop.contact, lost_after, grace, self._end_alone)
+        fence.start()
+        try:
+            yield
+        finally:
+            fence.cancel()
+
+    def _end_alone(self, grace: float) -> None:
+        silence = self._workshop.contact.silence()
+        _log.warning("job %s: no word to the server for %.0f s; ended (selfFence)", self.assignment.path, silence)
+        self._supervisor.stop(StopReason.FENCED, grace)
 
     def _print(self, data: bytes) -> None:
         self._job_log.write(data)

@@ -26,6 +26,7 @@ INHERITED = frozenset(
 LONGEST_PARAMETERS = 32_000
 
 OUTPUTS, PROGRESS, PARAMETERS = "outputs.json", "progress.json", "parameters.json"
+ARTIFACTS = "artifacts"  # a directory: the files in it are kept
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
@@ -44,12 +45,14 @@ def for_job(
     """What a job sees. `directory` is the attempt's, `own` are the workflow's variables; they can't unname the job."""
     parameters = json.dumps((assignment.spec or {}).get("parameters") or {})
     (directory / PARAMETERS).write_text(parameters, encoding="utf-8")
+    (directory / ARTIFACTS).mkdir(exist_ok=True)
     named = {
         "CASARE_JOB_NAME": assignment.name,
         "CASARE_JOB_NAMESPACE": assignment.namespace,
         "CASARE_PARAMETERS_FILE": str(directory / PARAMETERS),
         "CASARE_OUTPUTS_FILE": str(directory / OUTPUTS),
         "CASARE_PROGRESS_FILE": str(directory / PROGRESS),
+        "CASARE_ARTIFACTS": str(directory / ARTIFACTS),
     }
     if len(parameters) <= LONGEST_PARAMETERS:
         named["CASARE_PARAMETERS"] = parameters

@@ -182,6 +182,8 @@ def _stopped(run: Run, stopped: Stopped) -> Result:
         return Result("Failed", "Timeout", f"timed out after {(run.assignment.spec or {}).get('timeout')}", code)
     if stopped.reason is StopReason.CANCELLED:
         return Result("Cancelled", "Cancelled", "cancelled", code)
+    if stopped.reason is StopReason.FENCED:
+        return Result("Lost", "SelfFenced", "its robot could not reach the server and ended it", code)
     return Result("Drained", "AgentStopped", "its agent stopped", code)
 
 

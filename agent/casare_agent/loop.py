@@ -9,6 +9,7 @@ a wake-up that is lost costs the time until the next heartbeat, nothing else.
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from casare_agent import recovery, registration, report, telemetry
 from casare_agent.assignments import Assignments
@@ -39,7 +40,8 @@ class Agent:
         self._wake = Wake()
         self._drain = Drain(settings.shutdown_grace)
         self._assignments = Assignments(client, self._wake.set, workshop.closed)
-        self._presence = Presence(lambda body: client.report(settings.namespace, settings.name, body))
+        send = partial(client.report, settings.namespace, settings.name)
+        self._presence = Presence(send, workshop.contact)
         self._attempts: dict[str, Attempt] = {}
         self._capabilities = capabilities
         self._about: Object | None = telemetry.about(capabilities)

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from casare_agent.fence import Contact
 from casare_agent.outage import Outage
 from casare_api.kinds import Object
 from casare_api.machinery.errors import ApiError
@@ -31,8 +32,10 @@ class Malformed(Exception):
 class Presence:
     """Sends reports. `send(body)` raises ApiError or Unreachable."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, contact: Contact | None = None) -> None:
+        """`contact` is told of each report that gets through."""
         self._send = send
+        self._contact = contact or Contact()
         self.robot_uid: str | None = None
         self._outage = Outage()
         self._again = Backoff(first=0.2)
@@ -47,6 +50,7 @@ class Presence:
 
     def report(self, body: Object, running: int) -> list[Object] | None:
         """Sends one; the answers to its jobs, None where the report did not get through. Raises Malformed."""
+        sent = self._contact.now()
         try:
             answer = self._send(body)
         except (ApiError, Unreachable) as error:
@@ -57,6 +61,7 @@ class Presence:
         low, high = _INTERVALS
         self._interval = min(high, max(low, float(answer.get("intervalSeconds") or FIRST_INTERVAL)))
         self._heartbeat_at, self._earliest = time.monotonic() + self._interval, 0.0
+        self._contact.heard(sent, self._interval)
         return list(answer.get("jobs") or [])
 
     def hurry(self) -> None:

@@ -1,6 +1,7 @@
 """What does every attempt of this robot share? Its directory, the caches in it, and the way to the server.
 
-Layout: `lock`, `attempts/UID-NUMBER/` (result.json, process.json, output.log, work/), `cache/blobs`, `cache/venvs`.
+Layout: `lock`, `attempts/UID-NUMBER/` (result.json, process.json, output.log, work/, artifacts/), `cache/blobs`,
+`cache/venvs`.
 One agent at a time uses a directory; the lock goes with its process, however that ends.
 """
 
@@ -11,16 +12,19 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BufferedRandom
 from pathlib import Path
 
+from casare_agent.artifacts import Send as SendFile
 from casare_agent.assignment import Assignment
 from casare_agent.blobs import BlobCache
+from casare_agent.fence import Contact
 from casare_agent.logs import Send
 from casare_agent.venvs import VenvCache
 from casare_api.kinds import Object
 from casare_client import Client, Unreachable
+from casare_client.requests import Artifact
 
 _REVISIONS_KEPT = 256
 
@@ -40,6 +44,7 @@ class Workshop:
         self.blobs = BlobCache(directory / "cache" / "blobs", client.get_blob)
         self.venvs = VenvCache(directory / "cache" / "venvs")
         self.closed = threading.Event()
+        self.contact = Contact()
         self._client = client
         self._revisions: dict[tuple[str, str, str], Object] = {}
         self._lock = threading.Lock()
@@ -64,12 +69,19 @@ class Workshop:
         namespace, name, uid, attempt = assignment.namespace, assignment.name, assignment.uid, assignment.attempt
 
         def send(number: int, text: str) -> None:
-            try:
+            with self._until_closed():
                 self._client.send_log(namespace, name, uid, attempt, number, text)
-            except RuntimeError as error:  # what httpx2 says of a client that was closed
-                if not self.closed.is_set():
-                    raise
-                raise Unreachable("this agent has ended") from error
+
+        return send
+
+    def artifacts_of(self, assignment: Assignment) -> SendFile:
+        """Sends a file that the attempt left behind."""
+        about = assignment
+
+        def send(name: str, size: int, sha256: str, pieces: Iterable[bytes]) -> None:
+            file = Artifact(about.uid, about.attempt, name, size, sha256)
+            with self._until_closed():
+                self._client.put_artifact(about.namespace, about.name, file, pieces)
 
         return send
 
@@ -81,6 +93,15 @@ class Workshop:
         """Removes files and environments that no job has used for long."""
         self.blobs.prune()
         self.venvs.prune()
+
+    @contextlib.contextmanager
+    def _until_closed(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:  # what httpx2 says of a client that was closed
+            if not self.closed.is_set():
+                raise
+            raise Unreachable("this agent has ended") from error
 
     def _remember(self, key: tuple[str, str, str], spec: Object) -> Object:
         with self._lock:

@@ -33,7 +33,7 @@ from casare_store.changes import Change
 from casare_store.events import Recorder
 from casare_store.heartbeats import Heartbeats
 from casare_store.store import Store
-from casare_store.writer import Context
+from casare_store.writer import Context, Operation
 
 MAX_REPORT = 3 * 1024 * 1024  # bytes
 MAX_SELF = 16 * 1024  # bytes that an agent says about itself, and of telemetry
@@ -74,6 +74,31 @@ _TRANSITION = TypeAdapter(Transition)
 
 
 @dataclass(slots=True)
+class _UnderWay:
+    """A transition that was handed to the writer, or refused before; the job before and after it."""
+
+    said: Object
+    result: asyncio.Future[Object | None] | None = None
+    error: ApiError | None = None
+    before: Object | None = None
+    after: Object | None = None
+
+
+def _operation(robot_uid: str, said: Object, one: _UnderWay) -> Operation:
+    """Records one transition; it fails with ApiError 404, 409, 422."""
+    report = {key: value for key, value in said.items() if value is not None}
+
+    def mutate(current: Object, context: Context) -> Object:
+        if current["metadata"]["uid"] != said["uid"]:
+            raise ApiError.not_found(JOB, said["name"])
+        one.before, one.after = current, lifecycle.report(current, robot_uid, report, context.now)
+        return one.after
+
+    stand_in = {"metadata": {"namespace": said["namespace"], "name": said["name"]}}
+    return admission.system(JOB, stand_in, mutate)
+
+
+@dataclass(slots=True)
 class Agents:
     """The routes of robots; `robots` is a cache of Robot objects, fed by the log."""
 
@@ -99,7 +124,8 @@ class Agents:
         else:
             vouched = self.heartbeats.beat(uid, telemetry)
         await self._note_agent(robot, body.agent)
-        results = await asyncio.gather(*(self._outcome(uid, said) for said in body.jobs))
+        under_way = [self._begin(uid, said) for said in body.jobs]  # all with the writer before the first is waited for
+        results = [await self._outcome(one) for one in under_way]
         if not vouched and not body.jobs:
             raise ApiError.unavailable("heartbeats can't be written right now: try again in a second")
         spec = robot.get("spec") or {}
@@ -144,33 +170,32 @@ class Agents:
 
         await self.store.writer.write(admission.system(ROBOT, robot, mutate))
 
-    async def _outcome(self, robot_uid: str, said: Object) -> Object:
-        """What becomes of one transition, as the agent reads it."""
+    def _begin(self, robot_uid: str, said: Object) -> _UnderWay:
+        """Hands one transition to the writer."""
+        one = _UnderWay(said)
+        try:
+            transition = _validated(_TRANSITION, said, "the transition")
+            _check_size("outputs", transition.outputs, MAX_OUTPUTS)
+            _check_size("progress", transition.progress, MAX_SELF)
+            one.result = self.store.writer.submit(_operation(robot_uid, said, one))
+        except ApiError as error:
+            one.error = error
+        return one
+
+    async def _outcome(self, one: _UnderWay) -> Object:
+        """What became of one transition, as the agent reads it."""
+        said = one.said
         named = {key: said.get(key) for key in ("uid", "attempt")}
         try:
-            await self._transition(robot_uid, _validated(_TRANSITION, said, "the transition"))
+            if one.error is not None:
+                raise one.error
+            if one.result is None or await one.result is None:
+                raise ApiError.not_found(JOB, said["name"])
         except ApiError as error:
             return {**named, "code": error.status, "message": error.message}
+        if one.before is not None and one.after is not None:
+            self._tell(one.before, one.after)
         return {**named, "code": 200, "message": ""}
-
-    async def _transition(self, robot_uid: str, said: Transition) -> None:
-        """Records one transition. Raises ApiError."""
-        report = said.model_dump(by_alias=True, exclude_none=True)
-        _check_size("outputs", said.outputs, MAX_OUTPUTS)
-        _check_size("progress", said.progress, MAX_SELF)
-        told: list[tuple[Object, Object]] = []
-
-        def mutate(current: Object, context: Context) -> Object:
-            if current["metadata"]["uid"] != said.uid:
-                raise ApiError.not_found(JOB, said.name)
-            new = lifecycle.report(current, robot_uid, report, context.now)
-            told.append((current, new))
-            return new
-
-        stand_in = {"metadata": {"namespace": said.namespace, "name": said.name}}
-        if await self.store.writer.write(admission.system(JOB, stand_in, mutate)) is None:
-            raise ApiError.not_found(JOB, said.name)
-        self._tell(*told[-1])
 
     def _tell(self, old: Object, new: Object) -> None:
         before, after = lifecycle.phase(old), lifecycle.phase(new)

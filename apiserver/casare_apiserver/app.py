@@ -20,6 +20,7 @@ from casare_api.kinds.core import NAMESPACE
 from casare_api.machinery.errors import ApiError
 from casare_apiserver import metrics
 from casare_apiserver.agents import Agents
+from casare_apiserver.artifacts import Artifacts
 from casare_apiserver.auth import Keys, digest
 from casare_apiserver.budget import Budget
 from casare_apiserver.describing import Describing
@@ -27,6 +28,7 @@ from casare_apiserver.documents import describe
 from casare_apiserver.files import Files
 from casare_apiserver.fitting import Fitting
 from casare_apiserver.reading import Reading
+from casare_apiserver.retrying import Retrying
 from casare_apiserver.routes import Router
 from casare_apiserver.settings import Settings
 from casare_apiserver.watch import Hub
@@ -69,8 +71,9 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     secret_key = settings.sealing_key()
     sealer = Sealer.from_text(secret_key) if secret_key is not None else None
     store = await Store.open_when_ready(settings.database_url, sealer=sealer)
-    hub = Hub(settings.database_url, settings.bookmark_seconds)
+    hub = Hub(settings.database_url, settings.bookmark_seconds, store.writer.own)
     files = connection.pool_for_files(settings.database_url)
+    parts = connection.pool_for_parts(settings.database_url)
     beats = connection.pool_for_heartbeats(settings.database_url)
     heartbeats = Heartbeats(beats, [store.pool])
     events = Recorder(store.writer, "apiserver")
@@ -83,8 +86,8 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     budget = Budget()
     reading, writing = Reading(store, hub, opened, budget), Writing(store, fitting, opened, budget)
     router = Router(
-        app, Describing(release()), reading, writing, agents, Files(store, files), keys, lambda: ready,
-        settings.stall_seconds,
+        app, Describing(release()), reading, writing, Retrying(store, fitting, opened), agents, Files(store, files),
+        Artifacts(store, agents, parts), keys, lambda: ready, settings.stall_seconds,
     )
     try:
         await _ensure_default_namespace(store)
@@ -94,6 +97,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
         fitting.start()
         await keys.start()
         await files.open()
+        await parts.open()
         await beats.open()
         heartbeats.start()
         events.start()
@@ -106,6 +110,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
         await heartbeats.stop()
         await beats.close(timeout=2)
         await files.close(timeout=2)
+        await parts.close(timeout=2)
         await events.stop()
         await store.close()
 

@@ -20,11 +20,14 @@ from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import FieldSelector
 from casare_apiserver import metrics, wire
 from casare_apiserver.agents import Agents
+from casare_apiserver.artifacts import Artifacts
 from casare_apiserver.auth import Keys
 from casare_apiserver.describing import Describing
 from casare_apiserver.files import Files
 from casare_apiserver.reading import Reading
+from casare_apiserver.retrying import Retrying
 from casare_apiserver.targets import Target
+from casare_apiserver.why import Why
 from casare_apiserver.wire import Receive, Request, Scope, Send
 from casare_apiserver.writing import Writing
 
@@ -32,7 +35,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Handler = Callable[[Request, Target], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
-_SPECIAL = {("robots", "report"), ("jobs", "log"), ("apikeys", "token"), ("workflows", "revisions")}
+_SPECIAL = {("robots", "report"), ("jobs", "log"), ("jobs", "retry"), ("jobs", "why"), ("apikeys", "token"),
+            ("jobs", "artifacts")}
+_NAMED = {("workflows", "revisions"), ("jobs", "artifacts")}  # with a name behind them
 _ROOTS = {f"{kind.root}/": kind.group for kind in SERVED}
 _BY_PLURAL = {(kind.group, kind.plural): kind for kind in SERVED}
 _VERBS: dict[str, Verb] = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch",
@@ -77,15 +82,19 @@ class Router:
     describing: Describing
     reading: Reading
     writing: Writing
+    retrying: Retrying
     agents: Agents
     files: Files
+    artifacts: Artifacts
     keys: Keys
     is_ready: Callable[[], bool]
     stall_seconds: float = 30.0
+    why: Why = field(init=False)
     _verbs: dict[Verb, Handler] = field(init=False)
     _specials: dict[tuple[str, str | None, Verb], Handler] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.why = Why(self.writing.store, self.writing)
         self._verbs = {
             "get": self.reading.get, "list": self.reading.list, "watch": self.reading.watch,
             "create": self.writing.create, "update": self.writing.replace, "patch": self.writing.patch,
@@ -95,6 +104,9 @@ class Router:
             ("robots", "report", "create"): self.agents.report,
             ("jobs", "log", "create"): self.agents.add_log,
             ("jobs", "log", "get"): self.agents.read_log,
+            ("jobs", "artifacts", "get"): self.artifacts.list,
+            ("jobs", "retry", "create"): self.retrying.retry,
+            ("jobs", "why", "get"): self.why.of_job,
             ("apikeys", "token", "create"): self.files.token,
         }
 
@@ -151,13 +163,15 @@ class Router:
         special = self._special(target, path, verb)
         if special is not None:
             return special
-        if (path.plural, path.subresource) in _SPECIAL and (path.rest is None) == (path.subresource != "revisions"):
+        if (path.plural, path.subresource) in (_SPECIAL if path.rest is None else _NAMED):
             raise ApiError.method_not_allowed(target.kind, verb)
         if path.subresource is not None and (path.subresource != "status" or not target.kind.has_status or path.rest):
             raise ApiError(404, "NotFound", f"there is no {path.plural}/{path.subresource[:60]}: the server could not "
                                             "find the requested resource")
         if target.kind.namespaced and target.namespace is None and verb not in ("list", "watch"):
             raise ApiError.method_not_allowed(target.kind, verb)
+        if target.kind is JOB and verb == "create" and path.name is None and wire.is_set(request.query, "why"):
+            return self.why.of_new
         if path.subresource == "status" and verb not in ("get", "update", "patch"):
             raise ApiError.method_not_allowed(target.kind, verb)
         if (verb == "create") == (path.name is not None) and verb in ("create", "update", "patch"):
@@ -171,6 +185,9 @@ class Router:
         if (path.plural, path.subresource, verb) == ("workflows", "revisions", "get") and path.rest:
             revision = path.rest
             return lambda request, target: self.files.revision(request, target, revision)
+        if (path.plural, path.subresource) == ("jobs", "artifacts") and path.rest and verb in ("get", "update"):
+            name, serve = path.rest, self.artifacts.get if verb == "get" else self.artifacts.put
+            return lambda request, target: serve(request, target, name)
         return self._specials.get((path.plural, path.subresource, verb)) if path.rest is None else None
 
     async def _blob(self, request: Request, path: Path) -> None:

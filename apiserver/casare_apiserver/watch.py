@@ -24,7 +24,7 @@ from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import FieldSelector, LabelSelector
 from casare_apiserver import metrics
 from casare_store import changes
-from casare_store.changes import Change, Compacted, LogReader
+from casare_store.changes import Change, Compacted, LogReader, Own
 from casare_store.connection import connect
 
 RING = 10_000  # changes kept for those who come back
@@ -55,7 +55,7 @@ class Entry:
         key = f"{type_}{old}"
         found = self._lines.get(key)
         if found is None:
-            text = orjson.dumps(self._old_state()) if old else self.change.object.encode()
+            text = orjson.dumps(self._old_state()) if old else self.change.object
             found = self._lines[key] = b'{"type":"%s","object":%s}\n' % (type_.encode(), text)
         return found
 
@@ -155,7 +155,7 @@ class Watcher:
         if self.bookmarks:
             self.offer(bookmark_line(self.kind, max(rv, self.since)))
 
-    def _selects(self, fields: list[str], labels: str | None) -> bool:
+    def _selects(self, fields: list[str], labels: str | bytes | None) -> bool:
         if self.namespace is not None and fields[1] != self.namespace:
             return False
         if self.fields is not None and not self.fields.matches(dict(zip(self.kind.selectable, fields, strict=True))):
@@ -178,6 +178,7 @@ class Hub:
 
     url: str
     bookmark_every: float = 30.0  # seconds
+    own: Own = field(default_factory=Own)  # what this process writes itself
     rv: int = 0
     epoch: str = ""
     ring: deque[Entry] = field(default_factory=deque)
@@ -279,7 +280,7 @@ class Hub:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                async with contextlib.aclosing(LogReader(self.url).follow(self.rv)) as changes_of:
+                async with contextlib.aclosing(LogReader(self.url, self.own).follow(self.rv)) as changes_of:
                     async for found in changes_of:
                         self._take(found)
                         self.alive_at = loop.time()

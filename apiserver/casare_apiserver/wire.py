@@ -9,7 +9,7 @@ import asyncio
 import gzip
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -70,8 +70,6 @@ class Request:
         size = 0
         while True:
             message = await self._part()
-            if message["type"] == "http.disconnect":
-                raise ApiError(400, "BadRequest", "the client went away while it sent the body")
             part = message.get("body", b"")
             size += len(part)
             if size > limit:
@@ -80,6 +78,14 @@ class Request:
             if not message.get("more_body"):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    async def parts(self) -> AsyncIterator[bytes]:
+        """The body as it comes, never whole in memory. Raises ApiError 408 when it does not come."""
+        while True:
+            message = await self._part()
+            yield message.get("body", b"")
+            if not message.get("more_body"):
+                return
+
     def abort(self) -> None:
         """Ends the connection at once, whatever waits to be sent; a client that does not read gets no more memory."""
         cut = self.scope.get("extensions", {}).get(ABORT)
@@ -87,6 +93,12 @@ class Request:
             cut()
 
     async def _part(self) -> Message:
+        message = await self._received()
+        if message["type"] == "http.disconnect":
+            raise ApiError(400, "BadRequest", "the client went away while it sent the body")
+        return message
+
+    async def _received(self) -> Message:
         if self._asked(HAS_BODY, otherwise=False):  # the usual case needs no timer
             return await self.receive()
         try:

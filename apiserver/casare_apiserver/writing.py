@@ -19,6 +19,7 @@ from casare_api.kinds.robot import ROBOT
 from casare_api.kinds.workflow import WORKFLOW
 from casare_api.machinery import admission as rules
 from casare_api.machinery import names, patches
+from casare_api.machinery.alike import Alike
 from casare_api.machinery.errors import ApiError, Cause
 from casare_apiserver import bodies, bulk, facing, options
 from casare_apiserver.applying import Applied
@@ -71,11 +72,12 @@ class Writing:
         await self._check_beside(target.kind, obj)
         return await self._make(request, target, obj, checked)
 
-    def _admitted(self, request: Request, target: Target, body: Any) -> Object:
+    def _admitted(self, request: Request, target: Target, body: Any, alike: Alike | None = None) -> Object:
         """A new object that may be made as far as it alone can tell. Raises ApiError."""
         kind = target.kind
         check_place(target, body)
-        obj, request.warnings = rules.admit(kind, without_status(kind, body), options.mode(request))
+        said = without_status(kind, body)
+        obj, request.warnings = alike.admit(said) if alike else rules.admit(kind, said, options.mode(request))
         _check_reach(request, kind, None, obj)
         meta = obj["metadata"]
         if not meta.get("generateName") and not meta.get("name"):
@@ -102,9 +104,10 @@ class Writing:
     async def _create_many(self, request: Request, target: Target, items: list[Any]) -> Object:
         """Jobs of a JobList, each with its own answer."""
         own, dry_run = owner(request, target), options.dry_run(request)
+        alike = Alike(JOB, options.mode(request))
 
         async def submit(part: Sequence[Any]) -> list[asyncio.Future[Object | None] | ApiError]:
-            admitted = [await self._one_of_many(request, target, body) for body in part]
+            admitted = [await self._one_of_many(request, target, body, alike) for body in part]
             good = [one for one in admitted if not isinstance(one, ApiError)]
             checked = iter(await self.fitting.check_all(good))
             return [one if isinstance(one, ApiError) else begin(one, next(checked)) for one in admitted]
@@ -116,9 +119,9 @@ class Writing:
 
         return await bulk.Submission(submit).run(items)
 
-    async def _one_of_many(self, request: Request, target: Target, body: Any) -> Object | ApiError:
+    async def _one_of_many(self, request: Request, target: Target, body: Any, alike: Alike) -> Object | ApiError:
         try:
-            job = self._admitted(request, target, body)
+            job = self._admitted(request, target, body, alike)
             await self._check_declared(job)
             await self._check_beside(JOB, job)
         except ApiError as error:

@@ -21,7 +21,8 @@ from casare_cli.session import Session
 # Command -> the module that has it. The order is that of the help.
 _COMMANDS = {
     **dict.fromkeys(("up", "down", "status"), "casare_cli.up"),
-    **{name: f"casare_cli.commands.{name}" for name in ("get", "describe", "apply", "delete", "run", "logs", "cancel")},
+    **{name: f"casare_cli.commands.{name}" for name in ("get", "describe", "apply", "delete", "run")},
+    **{name: f"casare_cli.commands.{name}" for name in ("why", "logs", "artifacts", "cancel", "retry")},
     "keys": "casare_cli.commands.keys",
     **dict.fromkeys(("migrate", "apiserver", "controller", "agent", "dashboard"), "casare_cli.commands.components"),
     "version": "casare_cli.commands.version",

@@ -57,8 +57,12 @@ class Manifest:
 
 @dataclass(slots=True)
 class Reading:
-    """What came of reading: the objects in their order, and a line for each problem with the file it is in."""
+    """What came of reading: the objects in their order, and a line for each problem with the file it is in.
 
+    `must_have_names`: apply finds objects again by their names; who only asks about them can do without.
+    """
+
+    must_have_names: bool = True
     manifests: list[Manifest] = field(default_factory=list)
     faults: list[tuple[Path | None, str]] = field(default_factory=list)
 
@@ -75,9 +79,9 @@ class _File:
     root: Path
 
 
-def read(paths: Iterable[str]) -> Reading:
+def read(paths: Iterable[str], must_have_names: bool = True) -> Reading:
     """Everything declared in files, folders and standard input."""
-    reading = Reading()
+    reading = Reading(must_have_names)
     for path in paths:
         _read_path(path, reading)
     _forget_data_files(reading)
@@ -235,7 +239,7 @@ def _take(file: _File, document: Text, parsed: Parsed, reading: Reading) -> None
         lines = {path.removeprefix(prefix): line for path, line in parsed.lines.items() if path.startswith(prefix)}
         line = yaml_text.line_of(parsed.lines, prefix.rstrip("."), parsed.line)
         origin = Origin(file.label, document.number, line, lines)
-        causes = check(value)
+        causes = check(value, reading.must_have_names)
         if causes:
             said = [origin.problem(cause.message, cause.field) for cause in causes]
             reading.faults += [(file.path, one) for one in said]
@@ -252,7 +256,7 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
         yield "", value
 
 
-def check(obj: Any) -> list[Cause]:
+def check(obj: Any, must_have_name: bool = True) -> list[Cause]:
     """What is wrong with the outside of an object: kind, apiVersion and name. The rest is the server's to judge."""
     if not isinstance(obj, dict):
         return [Cause("", "Invalid", "must be an object with apiVersion, kind and metadata")]
@@ -272,14 +276,14 @@ def check(obj: Any) -> list[Cause]:
         if found is None:
             return [Cause.required("apiVersion", f"a {kind.kind} has {kind.api_version}")]
         return [Cause.invalid("apiVersion", found, f"a {kind.kind} has {kind.api_version}")]
-    return _check_metadata(obj.get("metadata"))
+    return _check_metadata(obj.get("metadata"), must_have_name)
 
 
-def _check_metadata(metadata: Any) -> list[Cause]:
+def _check_metadata(metadata: Any, must_have_name: bool) -> list[Cause]:
     if metadata is not None and not isinstance(metadata, dict):
         return [Cause.invalid("metadata", metadata, "must be an object with a name")]
     metadata = metadata or {}
-    if not metadata.get("name"):
+    if not metadata.get("name") and must_have_name:
         if metadata.get("generateName"):
             why = "apply needs a metadata.name to find the object again; 'casare run' makes jobs with new names"
             return [Cause("metadata.generateName", "Forbidden", why)]

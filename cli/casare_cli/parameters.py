@@ -28,7 +28,7 @@ def parse(words: Sequence[str], schema: Any) -> Object:
 
 def value(key: str, text: str, schema: Any) -> Any:
     """What the text of one parameter means under the workflow's JSON Schema."""
-    types = _types(schema, key)
+    types = types_of(schema, key)
     if types and types <= {"string"}:
         return text
     try:
@@ -42,17 +42,22 @@ def value(key: str, text: str, schema: Any) -> Any:
     return read
 
 
-def _types(schema: Any, key: str) -> set[str]:
+def types_of(schema: Any, key: str) -> set[str]:
+    """The JSON types that the schema allows for a parameter; empty where it does not say."""
     properties = schema.get("properties") if isinstance(schema, dict) else None
     found = properties.get(key) if isinstance(properties, dict) else None
     said = found.get("type") if isinstance(found, dict) else None
     if said is None and isinstance(found, dict) and isinstance(found.get("enum"), list):
-        return {"string"} if all(isinstance(item, str) for item in found["enum"]) else set()
+        return {_type(item) for item in found["enum"]}
     return {said} if isinstance(said, str) else {str(one) for one in said} if isinstance(said, list) else set()
 
 
 def _is_other(read: Any, types: set[str]) -> bool:
     """Whether the value is of one of the types beside string: ["string", "null"] takes `null` for null."""
-    names = {bool: "boolean", int: "integer", float: "number", list: "array", dict: "object", type(None): "null"}
-    name = names.get(type(read), "string")
+    name = _type(read)
     return name in types or (name == "integer" and "number" in types)
+
+
+def _type(value: Any) -> str:
+    names = {bool: "boolean", int: "integer", float: "number", list: "array", dict: "object", type(None): "null"}
+    return names.get(type(value), "string")

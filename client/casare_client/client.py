@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,7 +22,7 @@ from casare_client import requests
 from casare_client.backoff import Backoff
 from casare_client.config import Config
 from casare_client.errors import Unreachable
-from casare_client.requests import LogChunk, Patch, PatchType, Request, Selection, kind_of
+from casare_client.requests import Artifact, LogChunk, Patch, PatchType, Request, Selection, kind_of
 from casare_client.transport import Transport
 from casare_client.watch import Pace, WatchEvent, events, follow, passing
 
@@ -180,6 +180,45 @@ class Client:
             current = self._object(requests.get(kind, namespace, name))  # somebody was faster
         return self._configure(kind, wanted, current, dry_run)
 
+    # -- jobs ----------------------------------------------------------------------------------------------------
+
+    def submit(self, jobs: Sequence[Object], namespace: str | None = None, *, dry_run: bool = False) -> Object:
+        """Creates up to 10,000 jobs at once: `{"created": n, "existing": n, "failed": n, "items": [...]}`.
+
+        Items are in the order of the jobs: `{"name", "uid", "code": 201 | 200}` or `{"name", "code", "reason",
+        "message"}`. 200 is a job that was there, with the same idempotencyKey.
+        """
+        return self._object(requests.submit(namespace or self.config.namespace, jobs, dry_run))
+
+    def retry(self, job: str, namespace: str | None = None, *, dry_run: bool = False) -> Object:
+        """A new job that does again what one did that has ended; ApiError 409 for one that has not."""
+        return self._object(requests.retry(namespace or self.config.namespace, job, dry_run))
+
+    def why(self, job: str, namespace: str | None = None) -> Object:
+        """Why a job waits, as a JobExplanation: a sentence, its place, what robots lack."""
+        return self._object(requests.why(namespace or self.config.namespace, job))
+
+    def why_of(self, job: Object) -> Object:
+        """The same for a job that nobody has submitted, from its manifest."""
+        namespace = (job.get("metadata") or {}).get("namespace") or self.config.namespace
+        return self._object(requests.why_of(namespace, job))
+
+    def artifacts(self, job: str, namespace: str | None = None, *, attempt: int | None = None) -> Sequence[Object]:
+        """The files that a job left: `{"name", "size" (bytes), "sha256" (hex), "attempt", "createdTime"}` each.
+
+        Of each name the newest attempt's, or those of one attempt.
+        """
+        request = requests.artifacts(namespace or self.config.namespace, job, attempt)
+        items: Sequence[Object] = self._object(request)["items"]
+        return items
+
+    def read_artifact(
+        self, job: str, file: str, namespace: str | None = None, *, attempt: int | None = None
+    ) -> Iterator[bytes]:
+        """One of these files in pieces, as they come. Whether it is whole is the reader's to check, by its sha256."""
+        request = requests.artifact(namespace or self.config.namespace, job, file, attempt)
+        return self._chunks(request, self.config.timeout)
+
     # -- robots, logs, files -------------------------------------------------------------------------------------
 
     def report(self, namespace: str, robot: str, body: Object) -> Object:
@@ -189,6 +228,11 @@ class Client:
     def send_log(self, namespace: str, job: str, uid: str, attempt: int, seq: int, text: str) -> None:
         """Appends a numbered chunk (at most 256 KiB of UTF-8) to a job's log; a repeated number changes nothing."""
         self._transport.send(requests.send_log(namespace, job, LogChunk(uid, attempt, seq, text)))
+
+    def put_artifact(self, namespace: str, job: str, file: Artifact, pieces: Iterable[bytes]) -> Object:
+        """Keeps a file that a job leaves behind; `pieces` are read as they are sent, and what they raise is raised."""
+        answer: Object = self._transport.upload(requests.put_artifact(namespace, job, file), file, pieces)
+        return answer
 
     def read_log(self, namespace: str, job: str, attempt: int | None = None, follow: bool = False) -> Iterator[str]:
         """A job's log in pieces; with `follow` as it is written, to the end of the job, through outages."""

@@ -6,7 +6,7 @@ strict field validation: a misspelt field is an error, not silence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote
@@ -124,6 +124,41 @@ def delete(kind: Kind, namespace: str | None, name: str, uid: str | None = None)
     return Request("DELETE", path(kind, namespace, name), content=_json(options))
 
 
+def submit(namespace: str, jobs: Sequence[Object], dry_run: bool = False) -> Request:
+    """Creates many jobs of a namespace; each is answered for itself."""
+    params = _write_params(dry_run)
+    del params["fieldManager"]
+    body = {"apiVersion": KINDS["Job"].api_version, "kind": "JobList", "items": list(jobs)}
+    return Request("POST", path(KINDS["Job"], namespace), params, _json(body))
+
+
+def retry(namespace: str, job: str, dry_run: bool = False) -> Request:
+    """Makes a job that does again what one did that has ended."""
+    params = {"dryRun": "All"} if dry_run else {}
+    return Request("POST", path(KINDS["Job"], namespace, job, "retry"), params, b"{}")
+
+
+def why(namespace: str, job: str) -> Request:
+    """Asks why a job waits, or how it ended."""
+    return Request("GET", path(KINDS["Job"], namespace, job, "why"))
+
+
+def why_of(namespace: str, job: Object) -> Request:
+    """Asks the same of a job that nobody has submitted; nothing is kept."""
+    params = {"fieldValidation": "Strict", "dryRun": "All", "why": "true"}
+    return Request("POST", path(KINDS["Job"], namespace), params, _json(job))
+
+
+def artifacts(namespace: str, job: str, attempt: int | None = None) -> Request:
+    """Lists the files that a job left: of each name the newest attempt's, or those of one attempt."""
+    return Request("GET", path(KINDS["Job"], namespace, job, "artifacts"), _of_attempt(attempt))
+
+
+def artifact(namespace: str, job: str, file: str, attempt: int | None = None) -> Request:
+    """Reads one of them."""
+    return Request("GET", path(KINDS["Job"], namespace, job, f"artifacts/{_part(file)}"), _of_attempt(attempt))
+
+
 def report(namespace: str, robot: str, body: Object) -> Request:
     """An agent's heartbeat and its jobs' transitions."""
     return Request("POST", path(KINDS["Robot"], namespace, robot, "report"), content=_json(body))
@@ -146,9 +181,27 @@ def send_log(namespace: str, job: str, chunk: LogChunk) -> Request:
     return Request("POST", path(KINDS["Job"], namespace, job, "log"), params, content, "text/plain; charset=utf-8")
 
 
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that an attempt of a job leaves behind: its length in bytes, its SHA-256 in hex."""
+
+    uid: str
+    attempt: int
+    name: str
+    size: int
+    sha256: str
+
+
+def put_artifact(namespace: str, job: str, file: Artifact) -> Request:
+    """Keeps a file of a job; its content goes with it in pieces. Sending it again replaces it."""
+    params = {"uid": file.uid, "attempt": str(file.attempt)}
+    where = path(KINDS["Job"], namespace, job, f"artifacts/{_part(file.name)}")
+    return Request("PUT", where, params, content_type="application/octet-stream")
+
+
 def read_log(namespace: str, job: str, attempt: int | None = None, follow: bool = False) -> Request:
     """Reads a job's log: of its last attempt unless one is named, to the end of the job with `follow`."""
-    params: dict[str, str] = {} if attempt is None else {"attempt": str(attempt)}
+    params = _of_attempt(attempt)
     if follow:
         params["follow"] = "true"
     return Request("GET", path(KINDS["Job"], namespace, job, "log"), params)
@@ -176,6 +229,10 @@ def _json(value: Any) -> bytes:
     except TypeError as error:
         # Lone surrogates, integers beyond 64 bits, values that are not JSON's.
         raise ApiError.bad_request(f"this can't be sent as JSON: {error}") from None
+
+
+def _of_attempt(attempt: int | None) -> dict[str, str]:
+    return {} if attempt is None else {"attempt": str(attempt)}
 
 
 def _write_params(dry_run: bool) -> dict[str, str]:

@@ -10,7 +10,7 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import httpx2
@@ -19,9 +19,10 @@ import orjson
 from casare_api.machinery.errors import ApiError
 from casare_client.config import Config
 from casare_client.errors import NoServer, Unreachable
-from casare_client.requests import Request
+from casare_client.requests import Artifact, Request
 
 _SAFE = frozenset({"GET", "HEAD"})
+UPLOADED = 20.0  # seconds until the answer to a file that was sent: the server makes it safe first
 _KEPT = 20  # idle connections; more only helps programs with more threads than that
 
 
@@ -69,11 +70,18 @@ class Transport:
 
     def send_json(self, request: Request) -> Any:
         """The parsed answer. Raises as `send`, and Unreachable where something else than JSON answers."""
-        response = self.send(request)
+        return self._parsed(self.send(request))
+
+    def upload(self, request: Request, file: Artifact, pieces: Iterable[bytes]) -> Any:
+        """The parsed answer to a body that is never whole in memory. Raises as `send`, and what `pieces` raise."""
+        headers = {"Content-Length": str(file.size), "X-SHA256": file.sha256}
+        timeout = httpx2.Timeout(self.config.timeout, read=UPLOADED)
         try:
-            return orjson.loads(response.content)
-        except orjson.JSONDecodeError:
-            raise Unreachable(f"{self.config.server} answers, but not as a Casare server does") from None
+            response = self._http.send(self._build(request, timeout, headers, pieces))
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise self._unreachable(error) from None
+        self._raise_for_status(response)
+        return self._parsed(response)
 
     @contextlib.contextmanager
     def stream(self, request: Request, read_timeout: float) -> Iterator[httpx2.Response]:
@@ -114,18 +122,26 @@ class Transport:
         except httpx2.HTTPError as error:
             raise self._unreachable(error) from None
 
-    def _build(self, request: Request, timeout: httpx2.Timeout, extra: dict[str, str]) -> httpx2.Request:
-        headers = dict(extra)
-        if request.content is not None:
+    def _build(
+        self, request: Request, timeout: httpx2.Timeout, extra: dict[str, str], pieces: Iterable[bytes] | None = None
+    ) -> httpx2.Request:
+        headers, content = dict(extra), request.content if pieces is None else pieces
+        if content is not None:
             headers["Content-Type"] = request.content_type
         return self._http.build_request(
             request.method,
             request.path,
             params=request.params or None,
-            content=request.content,
+            content=content,
             headers=headers,
             timeout=timeout,
         )
+
+    def _parsed(self, response: httpx2.Response) -> Any:
+        try:
+            return orjson.loads(response.content)
+        except orjson.JSONDecodeError:
+            raise Unreachable(f"{self.config.server} answers, but not as a Casare server does") from None
 
     def _raise_for_status(self, response: httpx2.Response) -> None:
         if response.status_code < 300:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,11 +22,12 @@ import structlog
 from psycopg import AsyncConnection
 
 from casare_store.batch import OutcomeUnknown
-from casare_store.changes import Compacted, LogReader
+from casare_store.changes import Compacted, LogReader, read_kinds
 from casare_store.connection import connect
 from casare_store.store import Store
 
 LOCKS = 0x0CA5A5E2  # the first argument of every duty's advisory lock
+BELIEVED = 0.5  # seconds that a look at a lock is good for: a placement takes less time than looking again
 TAKE_OVER_EVERY = 1.0  # seconds between tries for a lock that somebody else holds
 log = structlog.get_logger(__name__)
 
@@ -48,14 +51,19 @@ class Locks:
     url: str
     connection: AsyncConnection[Any] | None = None
     held: set[str] = field(default_factory=set)
+    clock: Callable[[], float] = time.monotonic
+    _seen: dict[str, float] = field(default_factory=dict)  # when the database last said so
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def hold(self, name: str) -> bool:
-        """Whether this process holds the duty's lock now; takes it when it is free."""
+        """Whether this process holds the duty's lock, as of a moment ago; takes it when it is free."""
         async with self._turn:
+            if self.clock() - self._seen.get(name, -BELIEVED) < BELIEVED:
+                return True
             try:
                 if self.connection is None or self.connection.closed:
                     self.held.clear()
+                    self._seen.clear()
                     self.connection = await connect(self.url, "duties")
                 query = "SELECT 1" if name in self.held else "SELECT pg_try_advisory_lock(%s, hashtext(%s))"
                 cursor = await self.connection.execute(query, () if name in self.held else (LOCKS, name))
@@ -65,11 +73,13 @@ class Locks:
                 raise
             if found and found[0]:
                 self.held.add(name)
+                self._seen[name] = self.clock()
             return name in self.held
 
     async def release(self) -> None:
         """Gives all locks up."""
         self.held.clear()
+        self._seen.clear()
         if self.connection is not None:
             await self.connection.close()
             self.connection = None
@@ -118,6 +128,7 @@ class Manager:
             except (psycopg.OperationalError, psycopg_pool.PoolTimeout, OutcomeUnknown) as error:
                 failures += 1
                 log.warning("the database can't be used", duty=duty.name, why=str(error).split("\n")[0])
+                await self._check_pools()
                 wait = _backoff(failures)
             except Exception:
                 failures += 1
@@ -127,12 +138,18 @@ class Manager:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(awaited.wait(), wait)
 
+    async def _check_pools(self) -> None:
+        """After an outage: or else each dead connection costs some duty another try, and ever longer waits."""
+        for pool in (self.store.pool, self.store.batches):
+            with contextlib.suppress(psycopg.Error, psycopg_pool.PoolClosed):
+                await pool.check()
+
     async def _follow(self) -> None:
         """Wakes duties when the log moves. Where it begins does not matter: duties look at state, not at events."""
         while True:
             try:
                 rv = (await self.store.head()).rv
-                async for found in LogReader(self.store.url).follow(rv):
+                async for found in LogReader(self.store.url, read=read_kinds).follow(rv):
                     # A NOTIFY without a change is a robot that came; so is, once a second, nothing at all.
                     kinds = {change.kind for change in found} or {"Lease"}
                     for duty in self.duties:

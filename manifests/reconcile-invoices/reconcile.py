@@ -10,7 +10,8 @@ The rules, in this order:
 4. One cent per invoice of difference is rounding. Less leaves the invoice "partly paid", more makes it "overpaid".
 5. Money going out that names an invoice takes back what was paid on it.
 
-By hand: `python reconcile.py --month 2026-10 --data data`.
+A robot keeps the report as a file of the job. By hand it is written here:
+`python reconcile.py --month 2026-10 --data data`.
 """
 
 from __future__ import annotations
@@ -226,7 +227,7 @@ def totals(result: Result, invoices: list[Invoice]) -> dict[str, object]:
         "duplicateLines": result.duplicates,
         "unknownPayments": len(unknown),
         "amountUnknown": str(sum(payment.amount for payment in unknown)),
-        "report": "report.csv",
+        "report": "artifact://report.csv",
     }
 
 
@@ -272,7 +273,7 @@ def run(month: str, folder: Path) -> None:
     wanted = of_month(result, month)
     progress(80, "writing the report")
     sums = totals(result, wanted)
-    write_report(Path("report.csv"), wanted, result.strangers)
+    write_report(Path(os.environ.get("CASARE_ARTIFACTS", ".")) / "report.csv", wanted, result.strangers)
     if path := os.environ.get("CASARE_OUTPUTS_FILE"):
         Path(path).write_text(json.dumps(sums), encoding="utf-8")
     print_summary(month, wanted, sums)

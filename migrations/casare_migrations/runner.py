@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-HEAD = "0004"
+HEAD = "0005"
 _LOCK = 0x0CA5A5E1
 
 

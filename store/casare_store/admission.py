@@ -18,7 +18,8 @@ from casare_api.kinds.job import FINAL, TRANSITIONS, JobPhase
 from casare_api.machinery.admission import HIDDEN
 from casare_api.machinery.errors import ApiError, Cause
 from casare_store import objects, sealing, settling
-from casare_store.batch import Key
+from casare_store.batch import IDEMPOTENCY, Key
+from casare_store.headroom import quota_of
 from casare_store.writer import Context, Mutate, Operation
 
 # Given the object before (None: it is new) and after a write and the time: the one after, with whose its fields are.
@@ -34,6 +35,7 @@ def create(
 ) -> Operation:
     """Creates an admitted object. The operation fails with 409 when it exists, 404 when its namespace does not.
 
+    A job whose idempotencyKey another one has is not made: the result is that other one, as a `writer.Found`.
     `checked` is the workflow's revision whose schema a job's parameters are known to fit: that can take a while, and
     is better found out before. `own` says whose its fields are.
     """
@@ -44,9 +46,10 @@ def create(
         _check_namespace(kind, namespace, name, context)
         if current is not None:
             raise ApiError.already_exists(kind, name)
-        return _new(kind, obj, replace(context, checked=checked, dry_run=dry_run), own)
+        return _new(kind, obj, context.of(checked, dry_run), own)
 
-    return Operation(kind, namespace, name, mutate, reads(kind, obj), dry_run, MAX_OBJECT)
+    instead = _idempotency(kind, obj)
+    return Operation(kind, namespace, name, mutate, reads(kind, obj), dry_run, MAX_OBJECT, instead)
 
 
 def update(
@@ -104,9 +107,14 @@ def apply(
             why = "Precondition failed: it names a uid or a resourceVersion, and there is no such object"
             raise ApiError.conflict(kind, name, why)
         _check_namespace(kind, namespace, name, context)
-        return _new(kind, change(None, context), replace(context, checked=checked, dry_run=dry_run), _as_said)
+        if same is not None and (there := context.reads.get(same)) is not None:
+            why = f'job "{there["metadata"]["name"]}" has the same spec.idempotencyKey: apply that one, or leave it out'
+            raise ApiError.conflict(kind, name, why)
+        return _new(kind, change(None, context), context.of(checked, dry_run), _as_said)
 
-    return Operation(kind, namespace, name, mutate, reads(kind, obj), dry_run, MAX_OBJECT)
+    same = _idempotency(kind, obj)
+    others = reads(kind, obj) if same is None else (*reads(kind, obj), same)
+    return Operation(kind, namespace, name, mutate, others, dry_run, MAX_OBJECT)
 
 
 def _as_said(old: Object | None, new: Object, now: datetime) -> Object:
@@ -192,9 +200,18 @@ def reads(kind: Kind, obj: Object) -> tuple[Key, ...]:
     if not kind.namespaced:
         return ()
     namespace = obj["metadata"].get("namespace") or ""
-    workflow = dig(obj, "spec", "workflowRef", "name") if kind.kind == "Job" else None
     own: tuple[Key, ...] = (("Namespace", "", namespace),)
+    if kind.kind != "Job":
+        return own
+    workflow = dig(obj, "spec", "workflowRef", "name")
+    own = (*own, quota_of(namespace))
     return (*own, ("Workflow", namespace, workflow)) if workflow else own
+
+
+def _idempotency(kind: Kind, obj: Object) -> Key | None:
+    """Where another job with this one's idempotencyKey would be."""
+    key = dig(obj, "spec", "idempotencyKey") if kind.kind == "Job" else None
+    return (IDEMPOTENCY, obj["metadata"].get("namespace") or "", key) if key else None
 
 
 # -- rules of every kind -----------------------------------------------------------------------------------------
@@ -261,6 +278,13 @@ def _check_transition(current: Object, new: Object) -> None:
         raise settling.invalid("Job", new, "status.phase", f'Unsupported value: "{said}"') from None
     if before in FINAL or (after is not before and after not in TRANSITIONS[before]):
         raise settling.invalid("Job", new, "status.phase", f"Forbidden: a job does not go from {before} to {after}")
+    on_lost = dig(current, "spec", "retry", "onRobotLost") or "Requeue"
+    if before is JobPhase.RUNNING and after is JobPhase.QUEUED and on_lost != "Requeue":
+        why = f"Forbidden: it has started, and a job with onRobotLost {on_lost} is never started twice"
+        raise settling.invalid("Job", new, "status.phase", why)
+    attempts = [int(dig(one, "status", "attempt") or 0) for one in (current, new)]
+    if attempts[1] < attempts[0]:
+        raise settling.invalid("Job", new, "status.attempt", f"Forbidden: it is {attempts[0]} and can only grow")
 
 
 def _check_finalizers(kind: Kind, current: Object, new: Object) -> None:

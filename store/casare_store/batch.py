@@ -23,12 +23,13 @@ from psycopg.pq.abc import PGresult
 from casare_api.decisions import deletion
 from casare_api.kinds import KINDS, Kind, Object
 from casare_api.machinery.errors import ApiError
-from casare_store import arrays, columns, partitions, rendering, sealing
+from casare_store import arrays, changes, columns, moves, partitions, rendering, sealing
 from casare_store.connection import CHANNEL, HISTORY_LOCK
 from casare_store.pipeline import Connection, Pipeline
 from casare_store.sealing import Sealer
 
 Key = tuple[str, str, str]  # kind, namespace ("" for cluster kinds), name
+IDEMPOTENCY = "Job/idempotencyKey"  # in the place of a kind: a job is known by that key, in the place of its name
 
 
 class OutcomeUnknown(Exception):
@@ -41,7 +42,9 @@ class OutcomeUnknown(Exception):
 
 @dataclass(slots=True)
 class Change:
-    """One staged change: `old` is None for a creation, `new` for a deletion; `row` is as `columns.logged` says.
+    """One staged change: `old` is None for a creation, `new` for a deletion.
+
+    `row` is as `columns.logged` says, or for a move (see `moves`) as `moves.COLUMNS` does.
 
     What a sealed kind holds is clear in `old` and `new`, and sealed in `row`.
     """
@@ -52,6 +55,24 @@ class Change:
     new: Object | None = field(repr=False)
     rv: int
     row: tuple[Any, ...] = field(repr=False)
+
+    @property
+    def logged(self) -> changes.Change:
+        """As the log's readers get it."""
+        row = self.row
+        if self.type == moves.TYPE:
+            fields, old_fields, _ = row[-3:]
+            text, type_, old_labels = columns.dump(self.new), "MODIFIED", None
+        else:
+            seen, fields, old_labels, old_fields, _ = row[-len(columns.LOGGED) :]
+            text, type_ = row[columns.HEAD] + seen + row[columns.TAIL], self.type
+        about = (self.kind.kind, type_, row[1], row[2], row[0])
+        return changes.Change(self.rv, *about, text, row[4], fields, old_labels, old_fields)
+
+    @property
+    def size(self) -> int:
+        """The bytes of the object's text."""
+        return len(columns.dump(self.new)) if self.type == moves.TYPE else columns.size(self.row)
 
     @property
     def state(self) -> Object:
@@ -79,6 +100,11 @@ class Batch:
     _sent: int = 0  # changes that are on their way already
     _uids: set[str] = field(default_factory=set)  # of the objects that were changed
     _partitions: set[int] = field(default_factory=set)  # made or found in this very transaction
+
+    @property
+    def unsent(self) -> Sequence[Change]:
+        """What was staged and no query sees yet."""
+        return self.changes[self._sent :]
 
     async def read(self, keys: Iterable[Key]) -> dict[Key, Object]:
         """The current objects at these keys; missing ones are left out."""
@@ -116,8 +142,9 @@ class Batch:
         if new is None:
             change = Change(kind, "DELETED", numbered, None, rv, _row(kind, None, kept, prev_rv))
         else:
-            type_ = "ADDED" if old is None else "MODIFIED"
-            change = Change(kind, type_, old, numbered, rv, _row(kind, old, kept, prev_rv))
+            type_ = "ADDED" if old is None else moves.TYPE if moves.is_move(kind, old, new) else "MODIFIED"
+            row = _row(kind, old, kept, prev_rv, is_move=type_ == moves.TYPE)
+            change = Change(kind, type_, old, numbered, rv, row)
             if "deletionTimestamp" in new["metadata"] and deletion.policy(new) is not None:
                 meta = new["metadata"]
                 self.also(_WAITS, (uid, kind.kind, meta.get("namespace") or "", meta["name"]))
@@ -223,8 +250,12 @@ async def committed(connection: Connection, unknown: OutcomeUnknown) -> bool:
         return bool(rows) and rows[0][0] == unknown.uid
 
 
-def _row(kind: Kind, old: Object | None, state: Object, prev_rv: int | None) -> tuple[Any, ...]:
+def _row(
+    kind: Kind, old: Object | None, state: Object, prev_rv: int | None, is_move: bool = False
+) -> tuple[Any, ...]:
     try:
+        if is_move and old is not None and prev_rv is not None:
+            return moves.encode(old, state, prev_rv)
         return columns.encode(kind, old, state, prev_rv)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         why = f"{type(error).__name__}: {error}"
@@ -238,7 +269,7 @@ def _ask(pipeline: Pipeline, keys: Iterable[Key]) -> list[str]:
         wanted.setdefault(key[0], []).append(key)
     for kind, of_kind in wanted.items():
         args = (arrays.Texts([key[1] for key in of_kind]), arrays.Texts([key[2] for key in of_kind]))
-        pipeline.send(rendering.by_names(KINDS[kind]), args)
+        pipeline.send(rendering.BY_IDEMPOTENCY if kind == IDEMPOTENCY else rendering.by_names(KINDS[kind]), args)
     return list(wanted)
 
 
@@ -246,12 +277,13 @@ def _objects(kinds: list[str], results: list[PGresult], sealer: Sealer | None) -
     """What was found, by key."""
     found: dict[Key, Object] = {}
     for kind, result in zip(kinds, results, strict=True):
-        is_sealed = KINDS[kind].sealed
+        is_sealed = kind != IDEMPOTENCY and KINDS[kind].sealed
         for number in range(result.ntuples):
             obj = orjson.loads(result.get_value(number, 0) or b"")
             obj = sealing.opened(sealer, obj) if is_sealed else obj
             meta = obj["metadata"]
-            found[kind, meta.get("namespace", ""), meta["name"]] = obj
+            name = obj["spec"]["idempotencyKey"] if kind == IDEMPOTENCY else meta["name"]
+            found[kind, meta.get("namespace", ""), name] = obj
     return found
 
 
@@ -262,7 +294,8 @@ _BEGIN = ("BEGIN", f"SELECT pg_advisory_xact_lock({HISTORY_LOCK})", _NOW)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HEAD = "UPDATE heads SET rv = $1::bigint RETURNING pg_notify($2, '')"
 _WAITS = "INSERT INTO deletions VALUES ($1::uuid, $2, $3, $4) ON CONFLICT DO NOTHING"
-_ORDER = {"DELETED": 0, "MODIFIED": 1, "ADDED": 2}  # names and unique values are free before they are taken again
+# Names and unique values are free before they are taken again.
+_ORDER = {"DELETED": 0, moves.TYPE: 1, "MODIFIED": 2, "ADDED": 3}
 _CASTS = {"labels": "::jsonb", "owners": "::uuid[]"}
 
 
@@ -273,7 +306,7 @@ def _writes(changes: Sequence[Change]) -> Iterator[tuple[str, tuple[Any, ...]]]:
         groups.setdefault((change.kind.kind, change.type), []).append(change.row)
     for kind, type_ in sorted(groups, key=lambda group: _ORDER[group[1]]):
         values = zip(*groups[kind, type_], strict=True)
-        types = _TYPES[kind]
+        types = _MOVED if type_ == moves.TYPE else _TYPES[kind]
         yield _STATEMENTS[kind, type_], tuple(map(arrays.of_type, types, values))
 
 
@@ -310,3 +343,5 @@ def _delete(kind: Kind) -> str:
 _CHANGE = {"ADDED": _insert, "MODIFIED": _update, "DELETED": _delete}
 _STATEMENTS = {(kind.kind, type_): _statement(kind, type_) for kind in KINDS.values() for type_ in _CHANGE}
 _TYPES = {kind.kind: [of for _, of in columns.logged(kind)] for kind in KINDS.values()}
+_STATEMENTS["Job", moves.TYPE] = moves.statement()
+_MOVED = [of for _, of in moves.COLUMNS]

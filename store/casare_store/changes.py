@@ -1,15 +1,16 @@
 """What happened since? The reader of the ordered change log: `rv > last`, in order, nothing twice, nothing missed.
 
-It wakes on NOTIFY and looks every second in case one was missed; a NOTIFY carries no data. Connections that break are
-made again and reading goes on behind the last revision seen. Below the compacted revision, and above the head (a
-restored backup), it says `Compacted`: whoever asked must list again.
+It wakes on NOTIFY and looks every second in case one was missed; a NOTIFY carries no data. What this process wrote
+itself it is handed at the commit (`Own`) and need not read again, as far as nobody else's revision is missing before
+it. Connections that break are made again and reading goes on behind the last revision seen. Below the compacted
+revision, and above the head (a restored backup), it says `Compacted`: whoever asked must list again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -20,6 +21,7 @@ import structlog
 from casare_store.connection import CHANNEL, connect
 
 PAGE = 2000  # changes a read
+MAX_OWN = 20_000  # changes
 LOOK_EVERY = 1.0  # seconds between looks when no NOTIFY comes
 log = structlog.get_logger(__name__)
 
@@ -45,11 +47,38 @@ class Change:
     namespace: str
     name: str
     uid: str
-    object: str
-    labels: str | None
-    fields: str
-    old_labels: str | None
-    old_fields: str | None
+    object: bytes
+    labels: str | bytes | None
+    fields: str | bytes
+    old_labels: str | bytes | None
+    old_fields: str | bytes | None
+
+
+@dataclass(slots=True)
+class Own:
+    """What this process's writer committed, by revision, until its reader has come by; bounded."""
+
+    backend: int = 0  # the writer's, whose NOTIFYs are no news
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _changes: dict[int, Change] = field(default_factory=dict)
+
+    def add(self, changes: Iterable[Change]) -> None:
+        """Notes changes that are committed."""
+        if len(self._changes) > MAX_OWN:  # nobody reads: the log has them
+            self._changes.clear()
+        self._changes.update((change.rv, change) for change in changes)
+        self.wake.set()
+
+    def after(self, rv: int) -> list[Change]:
+        """Those that come directly behind a revision, without a gap; they and all before them are forgotten."""
+        if not self._changes:
+            return []
+        found: list[Change] = []
+        while change := self._changes.pop(rv + 1 + len(found), None):
+            found.append(change)
+        if not found:
+            self._changes = {known: change for known, change in self._changes.items() if known > rv}
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +102,39 @@ async def head(connection: psycopg.AsyncConnection[Any]) -> Head:
 
 
 async def read_since(connection: psycopg.AsyncConnection[Any], rv: int, limit: int = PAGE) -> list[Change]:
-    """The next changes after `rv`, in order. Raises Compacted.
+    """The next changes after `rv`, in order. Raises Compacted."""
+    return await _read(connection, rv, _SINCE, limit)
 
-    The head is read after the rows: a partition dropped between the two shows as Compacted, never as a hole.
+
+async def read_kinds(connection: psycopg.AsyncConnection[Any], rv: int) -> list[Change]:
+    """For those who only want to know what kinds have changed: the last of each, without what it says.
+
+    Raises Compacted.
     """
+    return await _read(connection, rv, _KINDS, PAGE)
+
+
+_SINCE = f"SELECT {_COLUMNS} FROM changes WHERE rv > %s ORDER BY rv LIMIT %s"
+_KINDS = """
+SELECT max(rv), kind, '', '', '', '', '', NULL, '', NULL, NULL FROM (
+    SELECT rv, kind FROM changes WHERE rv > %s ORDER BY rv LIMIT %s) c GROUP BY kind ORDER BY 1"""
+
+
+async def _read(connection: psycopg.AsyncConnection[Any], rv: int, query: str, limit: int) -> list[Change]:
+    """The head is read after the rows: a partition dropped between the two shows as Compacted, never as a hole."""
     async with connection.pipeline():
-        rows = await connection.execute(
-            f"SELECT {_COLUMNS} FROM changes WHERE rv > %s ORDER BY rv LIMIT %s", (rv, limit), prepare=True
-        )
+        rows = await connection.execute(query, (rv, limit), prepare=True)
         heads = await connection.execute("SELECT rv, compacted_rv FROM heads", prepare=True)
     at = await heads.fetchone()
-    found = [Change(*row) for row in await rows.fetchall()]
+    found = [_change(*row) for row in await rows.fetchall()]
     if at is None or rv < at[1] or (rv > at[0] and not found):
         raise Compacted(rv, at[0] if at else 0)
     return found
+
+
+def _change(rv: int, kind: str, type_: str, namespace: str, name: str, uid: str, text: str, *rest: Any) -> Change:
+    labels, fields, old_labels, old_fields = rest
+    return Change(rv, kind, type_, namespace, name, uid, text.encode(), labels, fields, old_labels, old_fields)
 
 
 @dataclass(slots=True)
@@ -97,7 +145,8 @@ class LogReader:
     """
 
     url: str
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    own: Own = field(default_factory=Own)
+    read: Callable[[psycopg.AsyncConnection[Any], int], Awaitable[list[Change]]] = read_since
     _listener: asyncio.Task[None] | None = None
 
     async def follow(self, rv: int) -> AsyncGenerator[list[Change]]:
@@ -108,7 +157,7 @@ class LogReader:
             while True:
                 try:
                     connection = connection or await connect(self.url, "log")
-                    found = await read_since(connection, rv)
+                    found = self.own.after(rv) or await self.read(connection, rv)
                 except psycopg.OperationalError as error:
                     log.warning("the change log is out of reach; trying again", why=str(error).split("\n")[0])
                     await _close(connection)
@@ -124,10 +173,10 @@ class LogReader:
             await _close(connection)
 
     async def _rest(self) -> None:
-        """Until a NOTIFY comes, or a second has passed."""
+        """Until there is news, or a second has passed."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), LOOK_EVERY)
-        self._wake.clear()
+            await asyncio.wait_for(self.own.wake.wait(), LOOK_EVERY)
+        self.own.wake.clear()
 
     async def _listen(self) -> None:
         while True:
@@ -135,9 +184,10 @@ class LogReader:
             try:
                 connection = await connect(self.url, "listen")
                 await connection.execute(f"LISTEN {CHANNEL}")
-                self._wake.set()  # what happened before LISTEN took hold
-                async for _ in connection.notifies():
-                    self._wake.set()
+                self.own.wake.set()  # what happened before LISTEN took hold
+                async for told in connection.notifies():
+                    if told.pid != self.own.backend:
+                        self.own.wake.set()
             except psycopg.OperationalError:
                 await asyncio.sleep(0.5)
             except Exception:

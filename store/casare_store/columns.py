@@ -44,32 +44,36 @@ def _fire_due(schedule: Object) -> datetime | None:
     return times.from_text(text) if text else None
 
 
-def _job(job: Object) -> tuple[Any, ...]:
+def placing(job: Object) -> tuple[Any, ...]:
+    """What changes in a job's row as it moves: phase, robot, whether it is ready or parked, its exit timer."""
     status = job["status"]
     phase = lifecycle.phase(job)
-    # Queued, not held back and not asked to cancel: placement may take it.
+    # Queued, not held back and not asked to cancel: placement may take it. A job with a concurrency key stays outside
+    # the queue until placement sees room for its key.
     is_ready = phase is JobPhase.QUEUED and not status.get("heldUntil")
+    has_key = is_ready and "concurrency" in job["spec"]
+    due, robot = lifecycle.due(job), status.get("robotName")
+    return status["phase"], status.get("robotUID"), is_ready and not has_key, due, robot, has_key, _last_robot(job)
+
+
+def _job(job: Object) -> tuple[Any, ...]:
     spec = job["spec"]
-    workflow = (spec.get("workflowRef") or {}).get("name")
-    class_ = requirements(job).digest()
-    rank, due = lifecycle.rank(job), lifecycle.due(job)
-    # Of the concurrency key; a job that has one stays outside the queue until placement sees room for its key.
+    phase, robot_uid, is_ready, due, robot, is_parked, last_robot = placing(job)
     shared = spec.get("concurrency") or {}
-    key = shared.get("key")
     return (
-        status["phase"],
-        status.get("robotUID"),
-        class_,
-        rank,
-        is_ready and key is None,
+        phase,
+        robot_uid,
+        requirements(job).digest(),
+        lifecycle.rank(job),
+        is_ready,
         due,
-        workflow,
-        status.get("robotName"),
-        key,
-        shared.get("limit", 1) if key is not None else None,
-        is_ready and key is not None,
+        (spec.get("workflowRef") or {}).get("name"),
+        robot,
+        shared.get("key"),
+        shared.get("limit", 1) if shared else None,
+        is_parked,
         spec.get("idempotencyKey"),
-        _last_robot(job),
+        last_robot,
     )
 
 
@@ -192,7 +196,7 @@ _COMMON = (
 )
 
 
-_LOGGED = (
+LOGGED = (
     ("seen", "text"),
     ("fields", "text"),
     ("old_labels", "text"),
@@ -201,7 +205,7 @@ _LOGGED = (
 )
 
 
-_HEAD, _TAIL = (next(n for n, (name, _) in enumerate(_COMMON) if name == of) for of in ("head", "tail"))
+HEAD, TAIL = (next(n for n, (name, _) in enumerate(_COMMON) if name == of) for of in ("head", "tail"))
 
 
 def columns(kind: Kind) -> tuple[tuple[str, str], ...]:
@@ -211,7 +215,7 @@ def columns(kind: Kind) -> tuple[tuple[str, str], ...]:
 
 def logged(kind: Kind) -> tuple[tuple[str, str], ...]:
     """What `encode` gives: the table's columns and what only the log keeps."""
-    return (*columns(kind), *_LOGGED)
+    return (*columns(kind), *LOGGED)
 
 
 def encode(kind: Kind, old: Object | None, obj: Object, prev_rv: int | None = None) -> tuple[Any, ...]:
@@ -249,7 +253,7 @@ def encode(kind: Kind, old: Object | None, obj: Object, prev_rv: int | None = No
 
 def size(row: tuple[Any, ...]) -> int:
     """The bytes of an object's text, of its row as `encode` gives it."""
-    return len(row[_HEAD]) + len(row[_TAIL]) + len(row[-len(_LOGGED)])
+    return len(row[HEAD]) + len(row[TAIL]) + len(row[-len(LOGGED)])
 
 
 def _split(kind: Kind, obj: Object) -> tuple[bytes, bytes, bytes]:

@@ -19,6 +19,7 @@ from psycopg_pool import AsyncConnectionPool
 HISTORY_LOCK = 0x0CA5A5E
 CHANNEL = "casare"
 LARGE_FILES = 2  # at once
+ARTIFACTS = 4  # connections for parts of jobs' files, each for a moment
 SNAPSHOT_TIMEOUT = "10s"  # of one statement
 DatabaseError = psycopg.Error  # what any statement may raise; for callers that have no business with the driver
 
@@ -91,6 +92,15 @@ def pool_for_files(url: str) -> AsyncConnectionPool[AsyncConnection[tuple[object
     A connection keeps for good the buffers that the largest value took which it ever sent or received.
     """
     return _pool(url, "files", 0, LARGE_FILES, _settings("file"), max_idle=1)
+
+
+def pool_for_parts(url: str) -> AsyncConnectionPool[AsyncConnection[tuple[object, ...]]]:
+    """Connections for the parts of jobs' files; opened by the caller.
+
+    A part is not waited for until it is on disk: the commit that makes a file of them comes after it in the same log,
+    and that one is.
+    """
+    return _pool(url, "parts", 0, ARTIFACTS, _settings("parts", _BY_KEY, {"synchronous_commit": "off"}), max_idle=60)
 
 
 def pool_for_batches(url: str, size: int) -> AsyncConnectionPool[AsyncConnection[tuple[object, ...]]]:

@@ -39,6 +39,8 @@ def born(kind: Kind, obj: Object, now: datetime) -> Object:
 def changed(kind: Kind, old: Object, new: Object) -> Object:
     """A changed object: identity stays, a deletion stays or begins, generation counts what people want."""
     before = old["metadata"]
+    if new["metadata"] is before and new.get("spec") is old.get("spec") and len(new) == len(old) and kind.group:
+        return new  # only its status moved: nothing of this is touched
     owned = {key: before[key] for key in before if key in _SERVER_OWNED}
     begins = new["metadata"].get("deletionTimestamp") if not owned.get("deletionTimestamp") else None
     if begins:

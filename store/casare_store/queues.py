@@ -1,4 +1,4 @@
-"""What do the duties read? Queues, free robots, silent robots, what is due; each one set, in one query.
+"""What do the duties read? Robots, silent robots, what is due; each one set, in one query.
 
 All of it is read outside the history lock where it is large, and read again inside for what is about to change.
 """
@@ -15,7 +15,6 @@ from psycopg import AsyncConnection
 
 from casare_api.kinds import Object
 from casare_api.kinds.job import JOB
-from casare_store.arrays import Int8s, Texts
 from casare_store.batch import Batch
 
 Connection = AsyncConnection[Any]
@@ -30,12 +29,6 @@ WITH RECURSIVE q AS (
         ORDER BY namespace, class LIMIT 1) n
 )
 SELECT q.namespace, q.class, c.requirements FROM q LEFT JOIN classes c USING (class)"""
-
-_HEADS = """
-SELECT k.namespace, k.class, h.rank, h.name
-FROM unnest(%b, %b) AS k(namespace, class), LATERAL (
-    SELECT j.rank, j.name FROM jobs j WHERE j.ready AND j.namespace = k.namespace AND j.class = k.class
-    ORDER BY j.rank LIMIT %s) h"""
 
 _ROBOTS = """
 SELECT t.uid::text, t.rv, coalesce(l.online, false), u.used, t.slots
@@ -70,18 +63,6 @@ async def queues(connection: Connection) -> list[QueueHead]:
     return [QueueHead(namespace, class_, said or "{}") for namespace, class_, said in await cursor.fetchall()]
 
 
-async def heads(
-    connection: Connection, wanted: list[QueueHead], limit: int
-) -> dict[tuple[str, int], list[tuple[datetime, str]]]:
-    """The first jobs (rank, name) of each queue."""
-    args = (Texts(one.namespace for one in wanted), Int8s(one.class_ for one in wanted), limit)
-    cursor = await connection.execute(_HEADS, args, prepare=True)
-    found: dict[tuple[str, int], list[tuple[datetime, str]]] = {}
-    for namespace, class_, rank, name in await cursor.fetchall():
-        found.setdefault((namespace, class_), []).append((rank, name))
-    return found
-
-
 async def robots(connection: Connection) -> list[RobotState]:
     """Every robot with its presence and its live jobs."""
     cursor = await connection.execute(_ROBOTS, prepare=True)
@@ -92,34 +73,6 @@ async def robot_objects(connection: Connection, uids: list[str]) -> list[Object]
     """Robots as objects, without what is observed."""
     cursor = await connection.execute("SELECT head || tail FROM robots WHERE uid = ANY(%s::uuid[])", (uids,))
     return [orjson.loads(text) for (text,) in await cursor.fetchall()]
-
-
-async def room(batch: Batch, uids: list[str]) -> dict[str, tuple[int, int]]:
-    """Of robots that are online, under the lock: their revision, and free slots, which a placement must not exceed."""
-    rows = await batch.select(
-        "SELECT r.uid::text, r.rv, r.slots - (SELECT count(*) FROM jobs j WHERE j.robot_uid = r.uid "
-        "AND j.phase IN ('Assigned', 'Running')) FROM robots r JOIN leases l ON l.robot_uid = r.uid "
-        "WHERE r.uid = ANY(%s::uuid[]) AND l.online",
-        (uids,),
-    )
-    return {uid: (rv, int(free)) for uid, rv, free in rows}
-
-
-async def save_reasons(connection: Connection, reasons: dict[tuple[str, int], str]) -> None:
-    """Keeps why each queue waits, one row a queue; queues that are gone are forgotten. Not part of history."""
-    keys = list(reasons)
-    args = (Texts(key[0] for key in keys), Int8s(key[1] for key in keys), Texts(reasons[key] for key in keys))
-    async with connection.transaction():
-        await connection.execute(
-            "DELETE FROM queue_reasons q WHERE NOT EXISTS (SELECT FROM unnest(%b, %b) AS k(namespace, class) "
-            "WHERE k.namespace = q.namespace AND k.class = q.class)",
-            args[:2],
-        )
-        await connection.execute(
-            "INSERT INTO queue_reasons SELECT * FROM unnest(%b, %b, %b) ON CONFLICT (namespace, class) "
-            "DO UPDATE SET reasons = excluded.reasons WHERE queue_reasons.reasons <> excluded.reasons",
-            args,
-        )
 
 
 # -- presence ------------------------------------------------------------------------------------------------------
@@ -256,11 +209,18 @@ _SWEEPS = (
     "DELETE FROM job_logs l WHERE ctid = ANY(ARRAY(SELECT x.ctid FROM job_logs x WHERE "
     "NOT EXISTS (SELECT FROM jobs j WHERE j.uid = x.job_uid) AND x.at < clock_timestamp() - interval '10 minutes' "
     "LIMIT 5000))",
-    "DELETE FROM job_logs WHERE ctid = ANY(ARRAY(SELECT x.ctid FROM job_logs x "
-    "WHERE x.at < clock_timestamp() - interval '30 days' LIMIT 5000))",
+    "DELETE FROM artifacts a WHERE ctid = ANY(ARRAY(SELECT x.ctid FROM artifacts x WHERE "
+    "NOT EXISTS (SELECT FROM jobs j WHERE j.uid = x.job_uid) AND x.at < clock_timestamp() - interval '10 minutes' "
+    "LIMIT 5000))",
+    # No file is longer on its way (artifacts.TRANSFER of the apiserver). At most 500 MB at a time.
+    "DELETE FROM artifact_parts WHERE ctid = ANY(ARRAY(SELECT x.ctid FROM artifact_parts x WHERE "
+    "NOT EXISTS (SELECT FROM artifacts a WHERE a.id = x.id) AND x.at < clock_timestamp() - interval '1 hour' "
+    "LIMIT 2000))",
     "DELETE FROM leases l WHERE NOT EXISTS (SELECT FROM robots r WHERE r.uid = l.robot_uid) "
     "AND last_seen < clock_timestamp() - interval '1 hour'",
     "DELETE FROM coverage WHERE last < clock_timestamp() - interval '1 hour'",
+    "DELETE FROM last_robots l WHERE NOT EXISTS (SELECT FROM workflows w "
+    "WHERE w.namespace = l.namespace AND w.name = l.workflow)",
 )
 
 # What some text names is kept, be it by chance: every text is read once, however much there is to keep. Whoever uses

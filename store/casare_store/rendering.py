@@ -23,16 +23,38 @@ _ROBOTS_FROM = """robots t LEFT JOIN leases l ON l.robot_uid = t.uid
  LEFT JOIN (SELECT robot_uid, count(*) AS used FROM jobs WHERE phase IN ('Assigned', 'Running')
             GROUP BY robot_uid) u ON u.robot_uid = t.uid"""
 
-# Why a queued job waits: kept once per class, or told from the time it is held back to.
-_JOB = """t.head
+# Why a queued job waits: for a time, for its turn at a concurrency key, or what is kept of its queue. The time is a
+# retry's where an attempt was made; what people wrote can't look like these keys, as its quotes have a \ before them.
+_UNTIL = """' at ' || translate(left(substring(t.tail FROM '"heldUntil":"([^"]+)"'), 19), 'T', ' ') || ' UTC'"""
+_HELD = f"""CASE WHEN position('"attempts":[' IN t.tail) > 0
+    THEN '{{"rule":"backoff","message":"attempt ' || coalesce(substring(t.tail FROM '"attempt":([0-9]+)'), '')
+         || ' did not succeed; it is tried again' || coalesce({_UNTIL}, ' soon')
+    ELSE '{{"rule":"notBefore","message":"it waits for its notBefore and is placed'
+         || coalesce({_UNTIL}, ' soon') || ' at the earliest' END || '","robots":0}}'"""
+_PARKED = """'{"rule":"concurrency","message":' || to_json('it waits for its turn at the concurrency key "' || t.ckey
+    || '", which ' || t.climit || ' may have at a time' || coalesce((SELECT '; ' || j.name || ' has it' FROM jobs j
+        WHERE j.namespace = t.namespace AND j.ckey = t.ckey AND j.phase IN ('Assigned', 'Running') LIMIT 1), ''))::text
+    || ',"robots":0}'"""
+_NEW = '\'"reasons":[{"rule":"placement","message":"placement looks at it in a moment","robots":0}],\''
+_JOB = f"""t.head
  || CASE WHEN t.phase <> 'Queued' THEN ''
-         WHEN NOT t.ready THEN '"reasons":[{"rule":"notBefore","message":"waits until '
-              || coalesce(to_char(t.due, 'YYYY-MM-DD HH24:MI:SS'), 'its time') || ' UTC","robots":0}],'
+         WHEN t.parked THEN '"reasons":[' || {_PARKED} || '],'
+         WHEN NOT t.ready THEN '"reasons":[' || {_HELD} || '],'
          ELSE coalesce((SELECT q.reasons FROM queue_reasons q
-                        WHERE q.namespace = t.namespace AND q.class = t.class), '') END
+                        WHERE q.namespace = t.namespace AND q.class = t.class), {_NEW}) END
  || t.tail"""
 
-_EXPRESSIONS = {"Robot": (_ROBOT, _ROBOT_FROM), "Job": (_JOB, "jobs t")}
+# How much of a quota is used: counted, never kept.
+_QUOTA = """t.head
+ || '"used":{"running":' || (SELECT count(*) FROM (SELECT j.namespace FROM jobs j
+        WHERE j.robot_uid IS NOT NULL AND j.phase IN ('Assigned', 'Running') OFFSET 0) u
+    WHERE u.namespace = t.namespace)
+ || ',"queued":' || (SELECT count(*) FROM jobs j WHERE j.namespace = t.namespace AND j.ready)
+        + (SELECT count(*) FROM jobs j WHERE j.namespace = t.namespace AND j.phase = 'Queued' AND NOT j.ready)
+ || '},' || t.tail"""
+
+_EXPRESSIONS = {"Robot": (_ROBOT, _ROBOT_FROM), "Job": (_JOB, "jobs t"), "Quota": (_QUOTA, "quotas t")}
+_SHOWN_ONLY = ("Job", "Quota")  # whose observed fields are for readers alone: no write needs them
 
 
 def expression(kind: Kind) -> str:
@@ -51,8 +73,15 @@ def source_of_all(kind: Kind) -> str:
 
 
 def stored(kind: Kind) -> str:
-    """The expression for a read that is followed by a write: without what is only shown to readers (reasons)."""
-    return "t.head || t.tail" if kind.kind == "Job" else expression(kind)
+    """The expression for a read that is followed by a write: without what is only shown to readers."""
+    return "t.head || t.tail" if kind.kind in _SHOWN_ONLY else expression(kind)
+
+
+# Rows (text,) of the jobs of two arrays of namespaces and idempotency keys, for writing.
+BY_IDEMPOTENCY = (
+    "SELECT t.head || t.tail FROM jobs t WHERE t.idempotency IS NOT NULL AND (t.namespace, t.idempotency) IN "
+    "(SELECT * FROM unnest($1::text[], $2::text[]))"
+)
 
 
 @cache

@@ -15,10 +15,12 @@ import orjson
 from casare_api.decisions import config, lifecycle, schedule
 from casare_api.kinds import KINDS, Kind, Object, dig
 from casare_api.kinds.job import MUTABLE
-from casare_api.machinery import times
+from casare_api.kinds.quota import ONLY
+from casare_api.machinery import templates, times
 from casare_api.machinery.errors import ApiError, Cause
 from casare_api.machinery.patches import json_equal
 from casare_store import columns, parameters
+from casare_store.headroom import quota_of
 from casare_store.writer import Context
 
 INLINE = "inline"  # in place of a revision: the job brings its workflow along
@@ -35,6 +37,7 @@ _POLICY = (
     "lostAfter",
     "ttlAfterFinished",
 )
+LONGEST_KEY = 253  # characters of a concurrency key
 _STAYING = ("priority", "ttlAfterFinished")  # of a submitted job: left out, they are what they were
 _NARROWED = ("capabilities", "tags", "robotSelector", "tolerations", "prefer")
 
@@ -48,8 +51,15 @@ def settle(kind: Kind, old: Object | None, new: Object, context: Context) -> Obj
 def _job(old: Object | None, new: Object, context: Context) -> Object:
     if old is not None:
         return _changed_job(old, new, context)
-    spec = _resolved(new, context)
-    job = lifecycle.queue({**new, "spec": spec}, context.now)
+    if new["spec"].get("retryOf"):
+        why = "Forbidden: only the server says this, of jobs that POST .../jobs/NAME/retry makes: leave it out"
+        raise invalid("Job", new, "spec.retryOf", why)
+    namespace = new["metadata"]["namespace"]
+    if context.room is not None and not context.dry_run:
+        context.room.check(namespace)
+    spec = _with_key(new, _resolved(new, context))
+    quota = context.reads.get(quota_of(namespace))
+    job = lifecycle.queue({**new, "spec": spec}, context.now, dig(quota or {}, "spec", "agingInterval"))
     wanted = columns.requirements(job)
     context.also(
         "INSERT INTO classes (class, requirements) VALUES ($1::bigint, $2) ON CONFLICT DO NOTHING",
@@ -63,6 +73,21 @@ def _job(old: Object | None, new: Object, context: Context) -> Object:
             (new["metadata"]["namespace"], new["metadata"]["name"], declared),
         )
     return job
+
+
+def _with_key(job: Object, spec: Object) -> Object:
+    """The spec with the places in its concurrency key filled in. Raises ApiError 422."""
+    key = dig(spec, "concurrency", "key")
+    if key is None or "{{" not in key:
+        return spec
+    try:
+        filled = templates.render(key, {"parameters": spec.get("parameters") or {}})
+    except ValueError as problem:
+        raise invalid("Job", job, "spec.concurrency.key", f"Invalid value: {problem}") from None
+    if not 0 < len(filled) <= LONGEST_KEY:
+        why = f"Invalid value: filled in, it has {len(filled)} characters: it must have 1 to {LONGEST_KEY}"
+        raise invalid("Job", job, "spec.concurrency.key", why)
+    return {**spec, "concurrency": {**spec["concurrency"], "key": filled}}
 
 
 def _changed_job(old: Object, new: Object, context: Context) -> Object:
@@ -152,14 +177,14 @@ def _fitting(job: Object, schema: Object | None, is_checked: bool = False) -> Ob
 
 
 def _narrowed(workflow: Object, job: Object) -> Object:
-    """Requirements of both: lists add up, single words of the job win."""
+    """Requirements of both: lists add up, single words of the job win, and what it prefers comes first."""
+    if not workflow or not job:
+        return workflow or job
     merged = {**workflow, **job}
     for key in _NARROWED:
-        both = [
-            *(workflow.get(key) or []),
-            *(item for item in job.get(key) or [] if item not in (workflow.get(key) or [])),
-        ]
-        if both:
+        first, second = (job, workflow) if key == "prefer" else (workflow, job)
+        before = first.get(key) or []
+        if both := [*before, *(item for item in second.get(key) or [] if item not in before)]:
             merged[key] = both
     return merged
 
@@ -184,6 +209,12 @@ def _check_schema(kind: str, obj: Object, field: str, schema: Object | None) -> 
     if found:
         path, why = found
         raise invalid(kind, obj, f"{field}.{path}" if path else field, f"Invalid value: {why}")
+
+
+def _quota(old: Object | None, new: Object, context: Context) -> Object:
+    if old is None and new["metadata"]["name"] != ONLY:
+        raise invalid("Quota", new, "metadata.name", f'Invalid value: a namespace has one Quota, named "{ONLY}"')
+    return new
 
 
 def _schedule(old: Object | None, new: Object, context: Context) -> Object:
@@ -229,6 +260,7 @@ _SETTLE: dict[str, Callable[[Object | None, Object, Context], Object]] = {
     "Job": _job,
     "Workflow": _workflow,
     "Schedule": _schedule,
+    "Quota": _quota,
     "ApiKey": _apikey,
     "Namespace": _namespace,
     "ConfigMap": lambda old, new, context: config.configmap(old, new),

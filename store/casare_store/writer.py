@@ -24,8 +24,10 @@ from casare_api.machinery.errors import ApiError
 from casare_api.machinery.patches import json_equal
 from casare_store import batch as batches
 from casare_store import columns, objects
-from casare_store.batch import Batch, Key
+from casare_store.batch import Batch, Change, Key
+from casare_store.changes import Own
 from casare_store.connection import connect_for_batches
+from casare_store.headroom import Headroom, Room
 from casare_store.pipeline import Connection
 from casare_store.sealing import Sealer
 
@@ -43,7 +45,8 @@ log = structlog.get_logger(__name__)
 class Context:
     """What a mutation may look at: the database's time, the objects it asked for, and a place for more statements.
 
-    `checked`: see `admission.create`. `dry_run`: what is not there yet may come before it is done for real.
+    `checked`: see `admission.create`. `dry_run`: what is not there yet may come before it is done for real. `room`
+    knows how many more jobs may queue; None: any number.
     """
 
     now: datetime
@@ -51,6 +54,11 @@ class Context:
     also: Callable[[str, tuple[Any, ...]], None]
     checked: str | None = None
     dry_run: bool = False
+    room: Room | None = None
+
+    def of(self, checked: str | None, dry_run: bool) -> Context:
+        """The same for one creation."""
+        return Context(self.now, self.reads, self.also, checked, dry_run, self.room)
 
 
 Mutate = Callable[[Object | None, Context], Object | None]
@@ -61,7 +69,8 @@ class Operation:
     """One change of one object.
 
     `mutate` gets the current object (None: there is none) and returns the new one, the same one (nothing to do) or
-    None (delete); it raises ApiError to refuse. `reads` are other objects it needs to see.
+    None (delete); it raises ApiError to refuse. `reads` are other objects it needs to see. What is found at `instead`
+    stands in the place of what was to be made: nothing is changed then, and the result is a `Found`.
     """
 
     kind: Kind
@@ -71,10 +80,20 @@ class Operation:
     reads: tuple[Key, ...] = ()
     dry_run: bool = False
     max_bytes: int | None = None  # of the object's text
+    instead: Key | None = None
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """What no other operation of the same batch may touch."""
+        return (self.key,) if self.instead is None else (self.key, self.instead)
 
     @property
     def key(self) -> Key:
         return (self.kind.kind, self.namespace, self.name)
+
+
+class Found(dict[str, Any]):
+    """The object that an operation found `instead`, as it is."""
 
 
 @dataclass(slots=True)
@@ -94,6 +113,8 @@ class Writer:
     url: str
     sealer: Sealer | None = None
     connection: Connection | None = None
+    own: Own = field(default_factory=Own)  # what was committed here, for the reader of this process
+    _headroom: Headroom = field(default_factory=Headroom)
     _waiting: deque[_Item] = field(default_factory=deque)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
@@ -101,8 +122,12 @@ class Writer:
 
     async def start(self) -> None:
         """Connects and begins to work. Raises psycopg.OperationalError when there is no database."""
-        self.connection = await connect_for_batches(self.url, "writer")
+        await self._connect()
         self._task = asyncio.create_task(self._run(), name="writer")
+
+    async def _connect(self) -> None:
+        self.connection = await connect_for_batches(self.url, "writer")
+        self.own.backend = self.connection.info.backend_pid
 
     async def stop(self) -> None:
         """Ends after the batch under way; what still waits is told that the server stops."""
@@ -155,7 +180,10 @@ class Writer:
                 _refuse(item, ApiError.internal("the server can't tell whether this was written; it is in its log"))
 
     def _take(self) -> list[_Item]:
-        """The next batch: in order of arrival, each object once; a second write of an object waits its turn."""
+        """The next batch: in order of arrival, each object once; a second write of an object waits its turn.
+
+        What waits keeps its keys to itself, so that nothing behind it overtakes it.
+        """
         taken: list[_Item] = []
         later: list[_Item] = []
         keys: set[Key] = set()
@@ -163,11 +191,9 @@ class Writer:
             item = self._waiting.popleft()
             if item.result.cancelled():
                 continue
-            if item.operation.key in keys:
-                later.append(item)
-                continue
-            keys.add(item.operation.key)
-            taken.append(item)
+            is_later = not keys.isdisjoint(item.operation.keys)
+            keys.update(item.operation.keys)
+            (later if is_later else taken).append(item)
         self._waiting.extendleft(reversed(later))
         return taken
 
@@ -194,9 +220,10 @@ class Writer:
     async def _write(self, items: Sequence[_Item]) -> None:
         assert self.connection is not None
         outcomes: list[Outcome] = []
-        keys = {key for item in items for key in (item.operation.key, *item.operation.reads)}
+        keys = {key for item in items for key in (*item.operation.keys, *item.operation.reads)}
         async with batches.begin(self.connection, keys, self.sealer) as batch:
-            context = Context(batch.now, batch.known, batch.also)
+            room = await self._headroom.look(batch, batch.known, len(items))
+            context = Context(batch.now, batch.known, batch.also, room=room)
             for number, item in enumerate(items, 1):
                 try:
                     outcomes.append((item, apply(batch, item.operation, context)))
@@ -210,6 +237,7 @@ class Writer:
                 except batches.OutcomeUnknown as unknown:
                     await self._look_up(items, outcomes, unknown)
                     return
+                self.own.add([change.logged for change in batch.changes])
         _tell(outcomes)
 
     async def _bisect(self, items: list[_Item], error: Exception) -> None:
@@ -231,6 +259,7 @@ class Writer:
             assert self.connection is not None
             try:
                 if await batches.committed(self.connection, unknown):
+                    self.own.wake.set()  # its reader finds them in the log
                     _tell(outcomes)
                 else:
                     self._put_back(list(items))
@@ -256,7 +285,7 @@ class Writer:
             if self.connection is not None:
                 await self.connection.close()
             try:
-                self.connection = await connect_for_batches(self.url, "writer")
+                await self._connect()
                 return
             except psycopg.OperationalError:
                 await asyncio.sleep(wait)
@@ -281,6 +310,8 @@ def apply(batch: Batch, operation: Operation, context: Context) -> Object | None
 
 def _apply(batch: Batch, operation: Operation, context: Context) -> Object | None:
     known, key = context.reads, operation.key
+    if operation.instead is not None and (there := known.get(operation.instead)) is not None:
+        return Found(there)
     old = known.get(key)
     new = operation.mutate(old, context)
     if new is old:
@@ -294,7 +325,7 @@ def _apply(batch: Batch, operation: Operation, context: Context) -> Object | Non
     if old is not None and new is not None and objects.is_gone(new):
         new = None
     state = batch.stage(operation.kind, old, new)
-    _check_size(operation, old, columns.size(batch.changes[-1].row))
+    _check_size(operation, old, batch.changes[-1])
     if state is None:
         known.pop(key, None)
         return batch.changes[-1].state
@@ -302,10 +333,10 @@ def _apply(batch: Batch, operation: Operation, context: Context) -> Object | Non
     return state
 
 
-def _check_size(operation: Operation, old: Object | None, size: int) -> None:
+def _check_size(operation: Operation, old: Object | None, change: Change) -> None:
     """Nobody makes an object too large; one that the system let grow may still be changed. Raises ApiError 413."""
     limit = operation.max_bytes
-    if limit is not None and size > limit and (old is None or size > len(columns.dump(old))):
+    if limit is not None and change.size > limit and (old is None or change.size > len(columns.dump(old))):
         raise ApiError.too_large(limit)
 
 
@@ -337,6 +368,7 @@ def _refuse(item: _Item, error: ApiError) -> None:
 
 _TAKEN = {
     "robots_robot_id": "another robot of this namespace has this spec.robotId",
+    "jobs_idempotency": "another job of this namespace has this spec.idempotencyKey",
     "apikeys_hash": "another key has this spec.hash: make one for each with `casare keys create`",
 }
 

@@ -222,6 +222,26 @@ def test_outputs_that_the_server_refuses_fail_their_job_and_nothing_else(robot: 
     assert good["phase"] == "Succeeded"
 
 
+def test_files_that_a_job_leaves_are_at_the_server_before_it_has_ended(robot: Robot) -> None:
+    text = """
+import os, pathlib
+left = pathlib.Path(os.environ["CASARE_ARTIFACTS"])
+(left / "data.bin").write_bytes(bytes(range(256)) * 2000)
+(left / "Übersicht (neu).csv").write_text("a;b")
+(left / "large").write_bytes(b"x" * 700_000)
+(left / "folder").mkdir()
+"""
+    job = robot.submit({"runner": "python", "source": {"inline": text}, "limits": {"artifactSize": "1Mi"}})
+    robot.start()
+    status = robot.reaches(job, *FINAL)
+    names = [one["name"] for one in robot.admin.artifacts(job)]
+    assert names == ["data.bin", "Übersicht (neu).csv"]
+    assert b"".join(robot.admin.read_artifact(job, "data.bin")) == bytes(range(256)) * 2000
+    assert b"".join(robot.admin.read_artifact(job, names[1])) == b"a;b"
+    assert (status["phase"], status["message"]) == ("Succeeded", "not kept: folder, large (its log says why)")
+    assert "large is not kept: the files of this job may have 1Mi in all" in "".join(robot.admin.read_log("default", job))
+
+
 # -- ending --------------------------------------------------------------------------------------------------------
 
 
@@ -258,7 +278,8 @@ def test_what_does_not_finish_goes_back_to_the_queue(robot: Robot, impatience: s
 
 def test_a_job_goes_on_without_the_server_and_its_result_is_delivered_afterwards(robot: Robot, tmp_path: Path) -> None:
     robot.start()
-    text = f"echo before; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo after; touch {tmp_path}/gone"
+    text = f"echo before; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo after > $CASARE_ARTIFACTS/f; " \
+           f"echo after; touch {tmp_path}/gone"
     job = robot.submit({"runner": "command", "source": {"inline": text}})
     robot.until(lambda: "before" in "".join(robot.admin.read_log("default", job)))
     apiserver = robot.server.processes.pop("apiserver")
@@ -270,10 +291,29 @@ def test_a_job_goes_on_without_the_server_and_its_result_is_delivered_afterwards
     robot.server.run("apiserver", "-m", "casare_apiserver")
     robot.until(robot.server.is_ready)
     status = robot.reaches(job, *FINAL)
-    assert (status["phase"], status["attempt"]) == ("Succeeded", 1)
+    assert (status["phase"], status["attempt"], status["message"]) == ("Succeeded", 1, "")
+    assert b"".join(robot.admin.read_artifact(job, "f")) == b"after\n"
     robot.until(lambda: "".join(robot.admin.read_log("default", job)) == "before\nafter\n", "the log is whole")
     assert robot.said.count("cannot reach") == 1
     assert robot.said.count("the server is back") == 1
+
+
+def test_a_job_that_asks_for_it_ends_where_the_server_is_away_for_long(robot: Robot, alive: Alive) -> None:
+    robot.start()
+    policy = {"onRobotLost": "Fail", "selfFence": True}
+    work = {"runner": "command", "source": {"inline": "echo $$; exec sleep 600"}, "retry": policy, "lostAfter": "1s"}
+    job = robot.submit(work)
+    robot.until(lambda: "\n" in "".join(robot.admin.read_log("default", job)), "it runs")
+    pid = int("".join(robot.admin.read_log("default", job)))
+    apiserver = robot.server.processes.pop("apiserver")
+    apiserver.terminate()
+    apiserver.wait(timeout=30)
+    robot.until(lambda: not alive(pid), "its agent ended it")
+    robot.server.run("apiserver", "-m", "casare_apiserver")
+    robot.until(robot.server.is_ready)
+    status = robot.reaches(job, *FINAL)
+    assert (status["phase"], status["reason"], status["attempt"]) == ("Failed", "SelfFenced", 1)
+    assert status["message"] == "its robot could not reach the server and ended it"
 
 
 def test_after_a_crash_of_the_agent_the_job_is_run_again_and_only_once_at_a_time(robot: Robot, alive: Alive) -> None:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from casare_api.kinds import KINDS, Kind
+from casare_api.kinds.quota import ONLY
 from casare_store import embedded
 
 from ..conftest import Server, drop_database, new_database, until
@@ -46,6 +47,7 @@ SAMPLES: dict[str, Object] = {
     "ConfigMap": {"data": {"site": "berlin"}},
     "Secret": {"data": {"password": "aHVudGVyMg=="}, "type": "Opaque"},
     "Lease": {"spec": {"holderIdentity": "a", "renewTime": "2026-01-01T00:00:00.000000Z"}},
+    "Quota": {"spec": {"weight": 2, "maxRunning": 5}},
 }
 # A change that people may make to each of them, as a merge patch.
 CHANGES: dict[str, Object] = {
@@ -60,7 +62,7 @@ CHANGES: dict[str, Object] = {
     "Secret": {"data": {"password": "aHVudGVyMw=="}},
     "Lease": {"spec": {"holderIdentity": "b"}},
 }
-ALL_KINDS = sorted(SAMPLES)
+ALL_KINDS = sorted(set(SAMPLES) - {"Quota"})  # those whose objects may have any name, and be many
 CHANGEABLE = sorted(CHANGES)  # a namespace has nothing that people could want of it
 OVERWRITTEN = [name for name in ALL_KINDS if not KINDS[name].group]  # by a PUT that names no version
 WITH_STATUS = [name for name in ALL_KINDS if KINDS[name].has_status]
@@ -198,6 +200,11 @@ def sample(kind: str, name: str, body: Object | None = None, **meta: Any) -> Obj
     return {**(SAMPLES[kind] if body is None else body), "metadata": {"name": name, **meta}}
 
 
+def name_of(kind: str, otherwise: str) -> str:
+    """The name that an object of this kind must have, or the other one."""
+    return ONLY if kind == "Quota" else otherwise
+
+
 def kind_of(name: str) -> Kind:
     return KINDS[name]
 
@@ -240,7 +247,7 @@ class QuickServer(Server):
         return (self.directory / f"{name}.log").read_text(errors="replace")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared(postgres: embedded.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuickServer]:
     """One server for all tests of the API. Whatever they did to it: it logged no traceback and no secret."""
     found = QuickServer(new_database(postgres), tmp_path_factory.mktemp("api"))

@@ -98,21 +98,22 @@ def test_only_the_robot_that_has_the_attempt_is_believed(api: Api, robot: Robots
 
 def test_a_failure_is_tried_again_after_a_pause_as_often_as_was_said(api: Api, robot: Robots) -> None:
     rob = robot()
-    retry = {"limit": 1, "backoff": {"initial": "1s", "factor": 3}}
+    retry = {"limit": 1, "backoff": {"initial": "2s", "factor": 3}}
     api.create("Job", "j", work(rob, retry=retry))
     first = rob.assigned(api, "j")
     assert rob.say(first, "Failed", exitCode=3, message="no such page") == 200
     waiting = api.get("Job", "j")["status"]
     assert waiting["phase"] == "Queued" and "robotUID" not in waiting and "exitCode" not in waiting
     assert waiting["heldUntil"] > waiting["attempts"][0]["finishedTime"]
-    assert waiting["reasons"][0]["rule"] == "notBefore"
+    assert waiting["reasons"][0]["rule"] == "backoff"
     second = rob.assigned(api, "j")
     assert second["status"]["attempt"] == 2
     assert rob.say(first, "Failed") == 200, "the first attempt's failure was recorded"
     assert rob.say(first, "Succeeded") == 409, "and can't become something else"
     assert rob.say(second, "Failed", exitCode=4, message="still none") == 200
     status = api.get("Job", "j")["status"]
-    assert (status["phase"], status["exitCode"], status["message"]) == ("Failed", 4, "still none")
+    ended = (status["phase"], status["exitCode"], status["message"])
+    assert ended == ("Failed", 4, "failed after 2 attempts: still none")
     assert [(one["number"], one["phase"], one["exitCode"]) for one in status["attempts"]] == [
         (1, "Failed", 3),
         (2, "Failed", 4),
@@ -166,9 +167,20 @@ def test_a_job_that_fails_while_it_is_cancelled_is_not_tried_again(api: Api, rob
     rob = robot()
     api.create("Job", "j", work(rob, retry={"limit": 5}))
     job = rob.assigned(api, "j")
+    assert rob.say(job, "Running") == 200
     api.changed("Job", "j", {"spec": {"cancel": True}})
     assert rob.say(job, "Failed", exitCode=143) == 200
     assert api.get("Job", "j")["status"]["phase"] == "Failed"
+
+
+def test_a_job_whose_robot_has_not_begun_is_cancelled_at_once(api: Api, robot: Robots) -> None:
+    rob = robot()
+    api.create("Job", "j", work(rob))
+    job = rob.assigned(api, "j")
+    assert api.changed("Job", "j", {"spec": {"cancel": True}})["status"]["phase"] == "Cancelled"
+    assert rob.say(job, "Running") == 409, "so that it never begins"
+    assert api.get("Robot", rob.name)["status"]["slots"]["used"] == 0
+    assert api.get("Job", "j")["status"]["phase"] == "Cancelled"
 
 
 def test_robots_clocks_decide_nothing(api: Api, robot: Robots) -> None:

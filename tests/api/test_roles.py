@@ -53,6 +53,10 @@ def routes(namespaces: list[str | None]) -> Iterator[Route]:
         yield Route("POST", f"{root}/robots/nobody/report", namespace, "robots", "report")
         yield Route("POST", f"{root}/jobs/nobody/log?uid=x&attempt=1&seq=1", namespace, "jobs", "add log")
         yield Route("GET", f"{root}/jobs/nobody/log", namespace, "jobs", "get")
+        yield Route("GET", f"{root}/jobs/nobody/why", namespace, "jobs", "get")
+        for method, path, does in (("GET", "", "list"), ("GET", "/f", "get"), ("HEAD", "/f", "get"), ("PUT", "/f", "add file")):
+            yield Route(method, f"{root}/jobs/nobody/artifacts{path}", namespace, "jobs", does)
+        yield Route("POST", f"{root}/jobs/nobody/retry", namespace, "jobs", "write")
         yield Route("POST", f"{root}/apikeys/nobody/token", namespace, "apikeys", "write")
         yield Route("GET", f"{root}/workflows/nobody/revisions/{'0' * 16}", namespace, "workflows", "get content")
         yield Route("GET", f"{root}/blobs/{'0' * 64}", namespace, "blobs", "get content")
@@ -68,7 +72,7 @@ def reads(route: Route) -> bool:
 MAY: dict[str, Callable[[Route], bool]] = {
     "viewer": reads,
     "operator": lambda route: (
-        reads(route) or (route.does in ("write", "add log") and route.resource in FLEET | {"blobs"})
+        reads(route) or (route.does in ("write", "add log", "add file") and route.resource in FLEET | {"blobs"})
     ),
     "admin": lambda route: True,
 }
@@ -115,7 +119,7 @@ def test_a_robot_may_reach_itself_and_content_by_its_hash(api: Api, robot: Calla
         for here in (True, False)
         for method, resource in (("GET", "workflows"), ("GET", "blobs"), ("HEAD", "blobs"))
     ]
-    log = [f"POST add log jobs {here}" for here in (True, False)]  # of its own attempts: looked at next
+    log = [f"{what} jobs {here}" for here in (True, False) for what in ("POST add log", "PUT add file")]  # looked at next
     get_job = [line for line in may_reach if line.startswith("GET get jobs")]  # 404: there is none to be hidden
     assert sorted(may_reach) == sorted([*own, *content, *log, *get_job])
 

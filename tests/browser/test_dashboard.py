@@ -6,7 +6,6 @@ The tables are drawn on a canvas; what is in them is read from the same table th
 from __future__ import annotations
 
 import shutil
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from casare_client import Client
-from tests.conftest import Server, until
+from tests.conftest import Server, free_port, until
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -33,9 +32,7 @@ expect.set_options(timeout=30_000)
 @pytest.fixture(scope="module")
 def dashboard(server: Server) -> str:
     """The URL of a dashboard of the server, which has a robot, too."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     server.start_agent("seen-1")
     server.run(

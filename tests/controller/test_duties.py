@@ -185,14 +185,14 @@ def test_nothing_is_placed_on_a_robot_that_was_paused_in_between(with_store: Any
         await enrol(store, "r")
         await store.writer.write(admission.create(JOB, job("j")))
         duty = Placement(store, recorder(store))
-        _, _, chosen = await duty._decide()
-        assert len(chosen) == 1
+        tick = await duty.decide()
+        assert len(tick.chosen) == 1
 
         def pause(current: Object, context: Any) -> Object:
             return {**current, "spec": {**current["spec"], "desiredState": "Paused"}}
 
         await store.writer.write(admission.update(ROBOT, "default", "r", pause))
-        assert await duty._write(chosen) == 0
+        assert await duty.write(tick) == 0
         assert await phases(store) == {"j": "Queued"}
 
     with_store(body)

@@ -1,4 +1,4 @@
-"""The transcripts in docs/kubectl.md are what a real kubectl prints: every command is run, in order, on a real fleet.
+"""The transcripts in docs/ are what `kubectl` and `casare` print: every command is run, in order, on a real fleet.
 
 A line that begins with `$ ` is a command, what follows is what it printed. Files are the YAML blocks that begin with
 their name. Ages, versions, times and uids are not compared. With CASARE_WRITE_TRANSCRIPTS=1 the page is written anew.
@@ -24,13 +24,17 @@ from casare_store import embedded
 from ..conftest import Server, free_port, running, until
 from ..wire.conftest import kubeconfig
 
-PAGE = Path(__file__).parents[2] / "docs" / "kubectl.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = [DOCS / "kubectl.md", DOCS / "jobs.md"]
 BLOCK = re.compile(r"```(console|yaml)\n(.*?)```", re.S)
 VARIES = [
+    # How far it is, as often as it changes; what is not seen in between is left out.
+    (re.compile(r"^(?:(?:waiting|submitting): .*|job/(?:greet|export)-\w+ (?:Queued|Assigned|Running)\b.*)\n?", re.M), ""),
     (re.compile(r"\b\d+(?:\.\d+)?(?:ms|s|m|h|d)(?:\d+[smh])*\b"), "AGE"),
-    (re.compile(r"\b\d{4}-\d\d-\d\dT[\d:.]+Z"), "TIME"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d(?:T[\d:.]+Z| [\d:]+ UTC)"), "TIME"),
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f-]{27}\b"), "UID"),
     (re.compile(r"127\.0\.0\.1:\d+"), "SERVER"),
+    (re.compile(r"\b(greet|export)-[a-z0-9]{10}\b"), r"\1-NAME"),
     (re.compile(r"(?:<none>|\b(?:browser|desktop|gpu|high_memory)\b(?:,\w+)*)"), "CAPABILITIES"),
     (re.compile(r"[ \t]+"), " "),
 ]
@@ -64,31 +68,40 @@ def steady(text: str) -> str:
     return "\n".join(line.strip() for line in text.strip().splitlines())
 
 
-def settled(command: str, said: str, place: Path) -> str:
+def settled(command: str, said: str, env: dict[str, str]) -> str:
     """What a command prints; one that only looks may look again, since events come a moment after what they tell of."""
     deadline = time.monotonic() + 10
-    printed = run(command, place)
-    while command.startswith("kubectl get ") and steady(printed) != steady(said) and time.monotonic() < deadline:
-        printed = run(command, place)
+    printed, only_looks = run(command, env), command.startswith(("kubectl get ", "casare get ", "casare why "))
+    while only_looks and steady(printed) != steady(said) and time.monotonic() < deadline:
+        printed = run(command, env)
     return printed
 
 
-def run(command: str, place: Path) -> str:
+def run(command: str, env: dict[str, str]) -> str:
     """What a command prints, on both its outputs."""
-    binaries = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    home = str(place)
     done = subprocess.run(
-        ["sh", "-c", command], cwd=place, text=True, timeout=60, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={"PATH": binaries, "HOME": home, "KUBECONFIG": f"{home}/kubeconfig"},
+        ["sh", "-c", command], cwd=env["HOME"], text=True, timeout=60, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, env=env,
     )  # fmt: skip
     return done.stdout
 
 
-def test_the_transcripts_are_what_kubectl_prints(fleet: Server, tmp_path: Path) -> None:
+def of_a_person(fleet: Server, home: Path) -> dict[str, str]:
+    """The environment of somebody who works with the fleet."""
+    (home / "kubeconfig").write_text(kubeconfig(fleet, fleet.admin_key, "default"))
+    return {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(home),
+        "KUBECONFIG": f"{home}/kubeconfig", "CASARE_ORCHESTRATOR_URL": fleet.url,
+        "CASARE_ORCHESTRATOR_API_KEY": fleet.admin_key,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("source", PAGES, ids=lambda page: page.name)
+def test_the_transcripts_are_what_is_printed(fleet: Server, tmp_path: Path, source: Path) -> None:
     place = tmp_path / "home"
     place.mkdir()
-    (place / "kubeconfig").write_text(kubeconfig(fleet, fleet.admin_key, "default"))
-    page, wrong = PAGE.read_text(encoding="utf-8"), []
+    env = of_a_person(fleet, place)
+    page, wrong = source.read_text(encoding="utf-8"), []
     for kind, block in BLOCK.findall(page):
         if kind == "yaml":
             name, _, content = block.partition("\n")
@@ -97,12 +110,12 @@ def test_the_transcripts_are_what_kubectl_prints(fleet: Server, tmp_path: Path) 
             continue
         written = []
         for command, said in commands(block):
-            printed = "" if command.startswith("export ") else settled(command, said, place)
+            printed = "" if command.startswith("export ") else settled(command, said, env)
             written.append(f"$ {command}\n" + "".join(f"{line.rstrip()}\n" for line in printed.strip().splitlines()))
             if steady(printed) != steady(said):
                 wrong.append(f"$ {command}\n--- the page says\n{said}\n--- it prints\n{printed}")
         page = page.replace(block, "".join(written))
     if os.environ.get("CASARE_WRITE_TRANSCRIPTS"):
-        PAGE.write_text(page, encoding="utf-8")
+        source.write_text(page, encoding="utf-8")
         return
     assert not wrong, "\n\n".join(wrong)

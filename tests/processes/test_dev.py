@@ -7,6 +7,8 @@ what they were called with.
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -51,10 +53,18 @@ def main():
 PYTEST = "import os, sys\nprint('pytest', *sys.argv[1:])\nsys.exit(int(os.environ.get('FAIL_pytest', '0')))"
 
 
-class Tiny:
-    """A checkout with ./dev in it; its path holds a space."""
+# A python3 that makes its first virtual environment, and copies that wherever it is to make another.
+PYTHON = """#!/bin/sh
+[ "$1 $2" = "-m venv" ] || exec {python} "$@"
+[ ! -d {kept} ] || exec cp -a {kept}/. "$3"
+{python} "$@" && cp -a "$3" {kept}
+"""
 
-    def __init__(self, place: Path) -> None:
+
+class Tiny:
+    """A checkout with ./dev in it; its path holds a space. Environments are kept in `kept`."""
+
+    def __init__(self, place: Path, kept: Path) -> None:
         self.path = place / "a check out"
         self.path.mkdir()
         shutil.copy(CHECKOUT / "dev", self.path)
@@ -63,6 +73,13 @@ class Tiny:
         files["bench/store.py"] = "import sys; print('bench', *sys.argv[1:])"
         for name, text in files.items():
             (self.path / name).write_text(text)
+        self.home = place / "home"
+        self.home.mkdir()
+        programs = {"chromium": "", "uname": "#!/bin/sh\necho Elsewhere\n"}  # so that neither it nor kubectl is installed
+        programs["python3"] = PYTHON.format(python=shlex.quote(str(shutil.which("python3"))), kept=shlex.quote(str(kept)))
+        for name, text in programs.items():
+            (self.home / name).write_text(text)
+            (self.home / name).chmod(0o755)
 
     @property
     def venv(self) -> Path:
@@ -72,15 +89,15 @@ class Tiny:
     def installs(self) -> int:
         return len((self.path / "installs").read_text())
 
-    def dev(self, *arguments: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-        home = self.path.parent / "home"
-        home.mkdir(exist_ok=True)
-        (home / "chromium").touch(mode=0o755)  # so that none is installed
+    @property
+    def env(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if name in ("PYENV_ROOT", "LANG")}
-        kept["PATH"] = f"{home}{os.pathsep}{os.environ['PATH']}"
+        return {**kept, "PATH": f"{self.home}{os.pathsep}{os.environ['PATH']}", "HOME": str(self.home)}
+
+    def dev(self, *arguments: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(self.path / "dev"), *arguments],
-            env=kept | {"HOME": str(home), **env},
+            env=self.env | env,
             cwd=cwd or "/",
             capture_output=True,
             text=True,
@@ -89,8 +106,13 @@ class Tiny:
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    made = Tiny(tmp_path_factory.mktemp("dev"))
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept") / "venv"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> Tiny:
+    made = Tiny(tmp_path_factory.mktemp("dev"), kept)
     done = made.dev("up")
     assert done.returncode == 0, done.stderr
     return made
@@ -165,7 +187,7 @@ def test_tests_run_after_the_linters_which_all_run(tiny: Tiny) -> None:
         "mypy",
         "lint-imports",
     ]
-    assert done.stdout == "pytest\n"
+    assert re.fullmatch(r"pytest -n [2-8] --dist worksteal\n", done.stdout), "several processes share the whole suite"
     assert done.returncode == 1
     assert tiny.dev("check", FAIL_mypy="1").returncode == 1
     assert tiny.dev("check").returncode == 0
@@ -174,6 +196,20 @@ def test_tests_run_after_the_linters_which_all_run(tiny: Tiny) -> None:
 def test_the_exit_code_is_that_of_pytest(tiny: Tiny) -> None:
     done = tiny.dev("test", "-k", "one or two", FAIL_pytest="5", FAIL_ruff="1")
     assert (done.returncode, done.stdout) == (5, "pytest -k one or two\n")
+
+
+def test_what_a_benchmark_compares_with_is_installed_for_it_alone_and_once(tiny: Tiny) -> None:
+    tiny.dev("up")
+    before = tiny.installs
+    program = tiny.path / "bench" / "peers.py"
+    program.write_text("print('peers')")
+    try:
+        assert tiny.dev("bench", "store").stdout == "bench\n"
+        assert tiny.installs == before
+        assert [tiny.dev("bench", "peers").stdout for _ in range(2)] == ["peers\n", "peers\n"]
+        assert tiny.installs == before + 1
+    finally:
+        program.unlink()
 
 
 def test_a_benchmark_runs_by_its_name(tiny: Tiny) -> None:
@@ -188,9 +224,9 @@ def test_an_unknown_command_shows_the_usage(tiny: Tiny) -> None:
     assert "usage: ./dev up" in done.stderr
 
 
-def test_without_a_python_there_is_one_line(tmp_path: Path, path_without_python: Path) -> None:
+def test_without_a_python_there_is_one_line(tmp_path: Path, kept: Path, path_without_python: Path) -> None:
     (tmp_path / "place").mkdir()
-    fresh = Tiny(tmp_path / "place")
+    fresh = Tiny(tmp_path / "place", kept)
     done = fresh.dev("up", PATH=str(path_without_python))
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
@@ -198,21 +234,23 @@ def test_without_a_python_there_is_one_line(tmp_path: Path, path_without_python:
     ]
 
 
-def test_without_venv_and_uv_the_command_that_helps_is_named(tmp_path: Path, path_without_python: Path) -> None:
+def test_without_venv_and_uv_the_command_that_helps_is_named(
+    tmp_path: Path, kept: Path, path_without_python: Path
+) -> None:
     """Debian's Python without python3-venv: the module is there and fails."""
     python = path_without_python / "python3"
     python.write_text(f'#!/bin/sh\n[ "$2" != venv ] || exit 1\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     (tmp_path / "place").mkdir()
-    fresh = Tiny(tmp_path / "place")
+    fresh = Tiny(tmp_path / "place", kept)
     done = fresh.dev("up", PATH=str(path_without_python))
     assert done.returncode == 1
     assert "apt-get install python3-venv" in done.stderr.splitlines()[-1]
     assert not fresh.venv.exists()
 
 
-def test_an_installation_that_fails_is_tried_again(tmp_path: Path) -> None:
-    fresh = Tiny(tmp_path)
+def test_an_installation_that_fails_is_tried_again(tmp_path: Path, kept: Path) -> None:
+    fresh = Tiny(tmp_path, kept)
     backend = fresh.path / "backend.py"
     backend.write_text("raise SystemExit('no network')")
     done = fresh.dev("up")
@@ -225,5 +263,5 @@ def test_an_installation_that_fails_is_tried_again(tmp_path: Path) -> None:
 def test_continuous_integration_calls_the_same(tiny: Tiny) -> None:
     (tiny.path / ".ci").mkdir(exist_ok=True)
     shutil.copy(CHECKOUT / ".ci" / "run", tiny.path / ".ci")
-    done = subprocess.run([tiny.path / ".ci" / "run"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "pytest\n")
+    done = subprocess.run([tiny.path / ".ci" / "run"], capture_output=True, text=True, check=False, env=tiny.env)
+    assert done.returncode == 0 and done.stdout.startswith("pytest -n ")

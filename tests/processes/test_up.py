@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
-from tests.conftest import until
+from casare_store import embedded
+from tests.conftest import database_url, drop_database, free_port, until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROOTS = ("api", "store", "apiserver", "controller", "client", "agent", "dashboard", "cli", "migrations")
@@ -51,7 +53,7 @@ class Home:
         self.user = user
         if user:
             os.chown(self.path, user, user)
-        self.ports = dict(zip(("--port", "--tls-port", "--dashboard-port"), _free_ports(3), strict=True))
+        self.ports = dict(zip(("--port", "--tls-port", "--dashboard-port"), free_ports(3), strict=True))
         self.env = {"PATH": os.environ["PATH"], "HOME": str(self.path), "PYTHONPATH": os.pathsep.join(_python_path())}
 
     @property
@@ -119,12 +121,11 @@ class Up:
         raise AssertionError(f"it ended: {self.text}")
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+def free_ports(count: int) -> list[int]:
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(free_port())
+    return list(found)
 
 
 def _python_path() -> list[str]:
@@ -284,7 +285,7 @@ def test_ctrl_c_ends_everything_and_the_next_start_knows_all(home: Home) -> None
     assert home.casare("status", f"--data-dir={home.data}")[0] == 3
     with (home.data / "agents" / "local-1.yaml").open("a") as file:
         file.write("# my own words\n")
-    home.ports["--port"], home.ports["--tls-port"] = _free_ports(2)
+    home.ports["--port"], home.ports["--tls-port"] = free_ports(2)
     with home.up("--no-dashboard", "--apply=hello.yaml") as up:
         assert "2 unchanged" in up.text
         assert (home.data / "admin.key").read_text() == key
@@ -362,21 +363,25 @@ def test_a_wish_to_end_during_the_start_leaves_nothing(home: Home) -> None:
     assert not (home.data / "up.json").exists()
 
 
-def test_a_database_of_ones_own_is_used(home: Home) -> None:
-    from casare_store.embedded import Server
+@pytest.fixture
+def empty(postgres: embedded.Server) -> Iterator[str]:
+    """The URL of a database with nothing in it, of a server that runs."""
+    url = database_url(postgres.url, f"t_{secrets.token_hex(6)}")
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {psycopg.conninfo.conninfo_to_dict(url)['dbname']}")
+    yield url
+    drop_database(postgres, url)
 
-    server = Server.start(home.path / "database")
-    try:
-        with home.up("--no-dashboard", DATABASE_URL=server.url):
-            assert home.pids["postgres"] is None
-            assert home.casare("status", f"--data-dir={home.data}")[0] == 0
-        assert server.ready()
-    finally:
-        server.stop()
+
+def test_a_database_of_ones_own_is_used(home: Home, postgres: embedded.Server, empty: str) -> None:
+    with home.up("--no-dashboard", DATABASE_URL=empty):
+        assert home.pids["postgres"] is None
+        assert home.casare("status", f"--data-dir={home.data}")[0] == 0
+    assert postgres.ready()
 
 
 def test_a_database_that_is_not_there_is_one_line(home: Home) -> None:
-    url = f"postgresql://somebody:secret@127.0.0.1:{_free_ports(1)[0]}/none"
+    url = f"postgresql://somebody:secret@127.0.0.1:{free_port()}/none"
     code, said = home.casare("up", *home.options, "--no-dashboard", DATABASE_URL=url)
     assert code == 1
     assert said.splitlines()[-1].startswith("error: the database can't be used")

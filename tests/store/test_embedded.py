@@ -39,8 +39,19 @@ def place() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Path]:
+    """The data directory of a server that has run once: a copy of it starts sooner than a new one is made."""
+    made = Path(tempfile.mkdtemp(prefix="casare-test-"))
+    made.chmod(0o755)
+    Server.start(made / "data").stop()
+    yield made / "data"
+    shutil.rmtree(made)
+
+
 @pytest.fixture
-def server(place: Path) -> Iterator[Server]:
+def server(place: Path, cluster: Path) -> Iterator[Server]:
+    subprocess.run(["cp", "-a", cluster, place / "data"], check=True)
     started = Server.start(place / "data")
     yield started
     started.stop()

@@ -22,7 +22,7 @@ from casare_api.kinds import KINDS
 
 VERBS: tuple[Verb, ...] = get_args(Verb)
 RESOURCES = [kind.plural for kind in KINDS.values()] + ["blobs"]
-SUBRESOURCES = [None, "status", "log", "token", "report", "revisions"]
+SUBRESOURCES = [None, "status", "log", "artifacts", "token", "report", "revisions", "retry", "why"]
 SERVER = Identity("admin", "admin")
 EVERYBODY = {
     "server": SERVER,
@@ -125,10 +125,11 @@ def test_a_robot_has_itself_its_jobs_and_what_it_knows_by_hash() -> None:
     }
     assert {one[1] for one in here} == {"robots", "jobs", "workflows", "blobs"}
     assert {(verb, sub) for verb, resource, sub, _ in here if resource == "jobs"} == {
-        ("get", None), ("list", None), ("watch", None), ("create", "log"),
+        ("get", None), ("list", None), ("watch", None), ("create", "log"), ("update", "artifacts"),
     }  # fmt: skip
     elsewhere = {(what.verb, what.resource, what.subresource) for what in granted("robot", "team-b")}
     assert elsewhere == {("get", "workflows", "revisions"), ("get", "blobs", None), ("create", "jobs", "log"),
+                         ("update", "jobs", "artifacts"),
                          ("get", "jobs", None), ("list", "jobs", None), ("watch", "jobs", None)}  # fmt: skip
 
 

@@ -31,6 +31,19 @@ def test_paths_of_objects_and_collections() -> None:
     assert requests.blob("HEAD", "ns", "abc").path == f"{ROOT}/namespaces/ns/blobs/abc"
 
 
+def test_paths_of_what_is_below_a_job() -> None:
+    assert requests.retry("ns", "a", dry_run=True).params == {"dryRun": "All"}
+    assert requests.why("ns", "a").path == f"{ROOT}/namespaces/ns/jobs/a/why"
+    assert requests.why_of("ns", {}).params == {"fieldValidation": "Strict", "dryRun": "All", "why": "true"}
+    file = requests.artifact("ns", "a", "../b c", attempt=2)
+    assert file.path == f"{ROOT}/namespaces/ns/jobs/a/artifacts/..%2Fb%20c" and file.params == {"attempt": "2"}
+
+
+def test_many_jobs_are_one_list() -> None:
+    sent = json.loads(requests.submit("ns", [{"spec": {}}, {"spec": {}}]).content or b"")
+    assert (sent["kind"], sent["apiVersion"], len(sent["items"])) == ("JobList", "fleet.casare.net/v1", 2)
+
+
 @given(st.text(min_size=1))
 def test_no_name_reaches_another_path(name: str) -> None:
     path = requests.get(KINDS["Job"], "ns", name).path

@@ -124,7 +124,7 @@ def test_only_the_current_attempt_of_its_robot_counts() -> None:
     assert refused.value.status == 422
 
 
-def test_failures_are_tried_again_after_growing_pauses_up_to_the_limit() -> None:
+def test_a_failed_job_is_tried_again_after_growing_pauses_up_to_the_limit() -> None:
     now, current, pauses = NOW, job(retry={"limit": 3, "backoff": {"initial": "10s", "factor": 3, "max": "1m"}}), []
     while phase(current) == "Queued":
         current = lifecycle.assign(current, "pc-01", ROBOTS[0], now)
@@ -137,7 +137,9 @@ def test_failures_are_tried_again_after_growing_pauses_up_to_the_limit() -> None
             freed = lifecycle.on_due(current, now)
             assert freed is not None
             current = freed
-    assert pauses == [10, 30, 60] and current["status"]["attempt"] == 4
+    for pause, most in zip(pauses, [10, 30, 60], strict=True):
+        assert most / 2 <= pause <= most
+    assert current["status"]["attempt"] == 4
     assert [one["number"] for one in current["status"]["attempts"]] == [1, 2, 3, 4]
 
 
@@ -147,6 +149,14 @@ def test_no_backoff_is_too_great_for_a_clock(factor: float, failures: int) -> No
     for initial, most in (("0s", "5m"), ("1ms", "36500d"), ("36500d", "36500d"), ("10s", "0s")):
         pause = lifecycle.backoff({"backoff": {"initial": initial, "factor": factor, "max": most}}, failures)
         assert timedelta(0) <= pause <= timedelta(days=36500)
+
+
+def test_jobs_that_failed_together_do_not_come_back_together() -> None:
+    policy = {"backoff": {"initial": "100s", "factor": 1, "max": "100s"}}
+    pauses = [lifecycle.backoff(policy, failures, uid) for uid in map(str, range(50)) for failures in (1, 2)]
+    assert pauses == [lifecycle.backoff(policy, failures, uid) for uid in map(str, range(50)) for failures in (1, 2)]
+    assert all(timedelta(seconds=50) <= pause <= timedelta(seconds=100) for pause in pauses)
+    assert len(set(pauses)) == len(pauses) and max(pauses) - min(pauses) > timedelta(seconds=40)
 
 
 @pytest.mark.parametrize("limit", [0, 5, 20, 30])
@@ -176,7 +186,8 @@ def test_a_lost_attempt_ends_as_the_policy_says(policy: str, gave_up: str, silen
     assert phase(lifecycle.lose(current, "RobotOffline", "", NOW, may_return=True)) == silent
     not_started = assigned(retry={"onRobotLost": policy})
     assert phase(lifecycle.lose(not_started, "RobotOffline", "", NOW)) == "Queued", "nothing can have happened twice"
-    assert phase(say(current, "Drained")) == "Queued"
+    assert phase(say(not_started, "Drained")) == "Queued"
+    assert phase(say(current, "Drained")) == gave_up, "it had started"
     cancelled = lifecycle.cancel({**current, "spec": {**current["spec"], "cancel": True}}, NOW)
     assert phase(lifecycle.lose(cancelled, "RobotOffline", "", NOW)) == "Cancelled"
 
@@ -279,6 +290,9 @@ class Life(RuleBasedStateMachine):
             assert after == before, "the end absorbs"
         if was in LIVE and is_ not in LIVE:
             self.ended += 1
+        if was is JobPhase.RUNNING and is_ is JobPhase.QUEUED:
+            policy = (before["spec"].get("retry") or {}).get("onRobotLost", "Requeue")
+            assert policy == "Requeue" or after["status"]["attempts"][-1]["phase"] == "Failed", "started twice"
         self.job = after
         return after is not before
 

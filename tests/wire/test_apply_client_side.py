@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from .conftest import Kubectl, as_yaml, robot
+from .conftest import NEWEST, Kubectl, as_yaml, robot
 
 FLEET = "fleet.casare.net"
-NEWEST = pytest.mark.parametrize("kubectl", ["1.37"], indirect=True)  # where both kubectls ask for the same
 LAST = "kubectl.kubernetes.io/last-applied-configuration"
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 
@@ -50,6 +49,7 @@ def test_what_the_file_no_longer_says_goes_and_what_others_set_stays(kubectl: Ku
 
 
 @pytest.mark.parametrize("document", [robot(), configmap(a="1")], ids=lambda document: document["kind"])
+@NEWEST
 def test_applying_the_same_again_writes_nothing(kubectl: Kubectl, document: dict[str, Any]) -> None:
     kubectl.apply(document)
     kind, name = document["kind"].lower(), document["metadata"]["name"]
@@ -88,6 +88,7 @@ def test_a_secrets_data_is_applied_as_text(kubectl: Kubectl) -> None:
     assert found["data"] == {"user": "YmVydGE="} and "stringData" not in found
 
 
+@NEWEST
 def test_applying_over_what_was_created_warns_and_goes_on(kubectl: Kubectl) -> None:
     kubectl("create", "-f", "-", stdin=as_yaml(robot()))
     ran = kubectl.apply(robot(maxConcurrentJobs=3))
@@ -122,7 +123,9 @@ def with_sets(kubectl: Kubectl) -> Kubectl:
 
 
 @pytest.mark.parametrize(
-    ("parent", "kind", "way"), [("tools", "secret", ()), ("configmaps/tools", "configmap", ("--server-side",))]
+    ("kubectl", "parent", "kind", "way"),
+    [("1.37", "tools", "secret", ()), ("1.32", "configmaps/tools", "configmap", ("--server-side",))],
+    indirect=["kubectl"],
 )
 def test_an_applyset_prunes_what_left_it(kubectl: Kubectl, parent: str, kind: str, way: tuple[str, ...]) -> None:
     kubectl, args = with_sets(kubectl), ("--prune", f"--applyset={parent}", *way)
@@ -147,6 +150,7 @@ def kustomized(place: Path) -> Path:
     return place
 
 
+@NEWEST
 def test_a_kustomize_directory_is_applied_compared_and_deleted(kubectl: Kubectl, tmp_path: Path) -> None:
     place = str(kustomized(tmp_path))
     assert kubectl("apply", "-k", place).lines == ["configmap/dev-settings created", f"robot.{FLEET}/dev-pc-01 created"]
@@ -197,6 +201,7 @@ def test_diff_ends_with_1_and_shows_the_lines_that_would_change(kubectl: Kubectl
 
 
 @SIDES
+@NEWEST
 def test_diff_ends_with_0_where_nothing_would_change(kubectl: Kubectl, side: tuple[str, ...]) -> None:
     kubectl.apply(robot(), args=side)
     assert diff(kubectl, robot(), *side, code=0) == []
@@ -219,6 +224,7 @@ def test_diff_ends_with_more_than_1_where_the_server_refuses(kubectl: Kubectl, s
 
 
 @SIDES
+@NEWEST
 def test_diff_works_on_a_built_in_kind(kubectl: Kubectl, side: tuple[str, ...]) -> None:
     kubectl.apply(configmap(a="1"), args=side)
     shown = diff(kubectl, configmap(a="2"), *side)

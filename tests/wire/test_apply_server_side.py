@@ -9,10 +9,9 @@ import httpx2
 import pytest
 
 from ..conftest import Server
-from .conftest import Kubectl, Ran, robot
+from .conftest import NEWEST, Kubectl, Ran, robot
 
 FLEET = "fleet.casare.net"
-NEWEST = pytest.mark.parametrize("kubectl", ["1.37"], indirect=True)  # where both kubectls ask for the same
 LAST = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -86,6 +85,7 @@ def test_managed_fields_are_shown_to_those_alone_who_ask(kubectl: Kubectl) -> No
 
 
 @pytest.mark.parametrize("document", [robot(), configmap(a="1")], ids=lambda document: document["kind"])
+@NEWEST
 def test_applying_the_same_again_keeps_version_and_time(kubectl: Kubectl, document: dict[str, Any]) -> None:
     kind, name = document["kind"].lower(), document["metadata"]["name"]
     apply(kubectl, document)

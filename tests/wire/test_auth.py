@@ -15,7 +15,7 @@ import yaml
 from casare_api.kinds import GROUP
 
 from ..api.conftest import MERGE, SAMPLES, Api, message
-from .conftest import Kubectl, robot
+from .conftest import NEWEST, Kubectl, robot
 
 Keyed = Callable[..., Kubectl]
 META = "v=v1;g=meta.k8s.io"
@@ -143,6 +143,7 @@ def test_a_key_learns_how_far_it_reaches(keyed: Keyed, api: Api) -> None:
     assert me["extra"] == {f"{GROUP}/namespace": [api.namespace], f"{GROUP}/robot": ["pc-01"]}
 
 
+@NEWEST
 def test_nobody_acts_as_somebody_else(kubectl: Kubectl) -> None:
     kubectl("get", "robots")  # it knows now what there is
     refused = kubectl("get", "robots", "--as", "bob", code=1).err
@@ -185,6 +186,7 @@ def test_a_refusal_names_what_was_refused(keyed: Keyed, api: Api) -> None:
     assert refused.headers["x-content-type-options"] == "nosniff"
 
 
+@NEWEST
 def test_a_wrong_key_is_nobodys(kubectl: Kubectl, api: Api) -> None:
     kubectl("get", "robots")  # it knows now what there is
     refused = kubectl("get", "robots", "--token=crpa_nobodys", code=1)

@@ -13,10 +13,9 @@ import pytest
 
 from ..api.conftest import Api
 from ..conftest import Server, until
-from .conftest import Kubectl, as_yaml, robot
+from .conftest import NEWEST, Kubectl, as_yaml, robot
 
 FLEET = "fleet.casare.net"
-NEWEST = pytest.mark.parametrize("kubectl", ["1.37"], indirect=True)  # where both kubectls ask for the same
 HOLD = "example.com/hold"
 
 
@@ -252,6 +251,7 @@ def test_preconditions_that_hold_let_it_go(api: Api) -> None:
 # -- namespaces ------------------------------------------------------------------------------------------------------
 
 
+@NEWEST
 def test_a_namespace_goes_with_its_content_of_every_kind(kubectl: Kubectl) -> None:
     name = f"{kubectl.namespace}-whole"
     kubectl("create", "namespace", name)

@@ -12,8 +12,8 @@ import yaml
 from casare_api.kinds import GROUP, KINDS, SERVED
 from casare_api.kinds.reviews import REVIEWS
 
-from ..api.conftest import SAMPLES, Api
-from .conftest import Kubectl, robot
+from ..api.conftest import SAMPLES, Api, name_of
+from .conftest import NEWEST, Kubectl, robot
 
 EVERY = pytest.mark.parametrize("kind", sorted(KINDS))
 SHORT = {"ns": "Namespace", "cm": "ConfigMap", "ev": "Event", "rb": "Robot", "wf": "Workflow", "sched": "Schedule",
@@ -31,6 +31,7 @@ TABLES: dict[str, tuple[str, str]] = {
     "Job": ("NAME STATUS PRIORITY WORKFLOW ROBOT ATTEMPT DURATION AGE", "REASON EXIT REQUIREMENTS"),
     "Fire": ("NAME SCHEDULE TIME OUTCOME JOB AGE", "REASON"),
     "ApiKey": ("NAME ROLE ROBOT STATUS HINT AGE", "EXPIRES DESCRIPTION"),
+    "Quota": ("NAME WEIGHT RUNNING MAX RUNNING QUEUED MAX QUEUED AGE", "AGING"),
 }
 BODIES: dict[str, dict[str, Any]] = {
     **SAMPLES,
@@ -61,6 +62,7 @@ def test_version_tells_the_servers(kubectl: Kubectl) -> None:
     assert told["clientVersion"]["gitVersion"].startswith(f"v{kubectl.version}.")
 
 
+@NEWEST
 def test_api_versions_lists_all_groups(kubectl: Kubectl) -> None:
     served = {kind.api_version for kind in SERVED} | {review.api_version for review in REVIEWS}
     assert set(kubectl("api-versions").lines) == served
@@ -101,6 +103,7 @@ def test_explain_shows_words_to_choose_from_and_what_is_required(kubectl: Kubect
     assert re.search(r"taints\t<\[\]Object>\n    effect\t<string>\n    enum: NoPlace\n    key\t<string> -required-", said)
 
 
+@NEWEST
 def test_explain_describes_one_field(kubectl: Kubectl) -> None:
     said = kubectl("explain", "rb.spec.desiredState").out
     assert "FIELD: desiredState <string>\nENUM:\n    Active\n    Paused\n    Drained\n" in said
@@ -121,7 +124,7 @@ def test_explain_of_a_field_that_there_is_not_is_refused(newest_kubectl: Kubectl
 
 @EVERY
 def test_every_kind_has_a_table(newest_kubectl: Kubectl, api: Api, kind: str) -> None:
-    name = "one" if KINDS[kind].namespaced else f"{api.namespace}-2"
+    name = name_of(kind, "one") if KINDS[kind].namespaced else f"{api.namespace}-2"
     api.create(kind, name, BODIES[kind])
     plain, wide = newest_kubectl("get", KINDS[kind].plural), newest_kubectl("get", KINDS[kind].plural, "-o", "wide")
     usual, more = TABLES[kind]
@@ -142,12 +145,14 @@ def test_when_an_event_happened_is_shown_whatever_its_recorder_fills_in(newest_k
     assert re.match(r"\d+s ", newest_kubectl("get", "events").lines[1])
 
 
+@NEWEST
 def test_one_object_is_shown_as_yaml_and_json_alike(kubectl: Kubectl, robots: Api) -> None:
     as_json = kubectl("get", "robot", "a", "-o", "json").json()
     assert yaml.safe_load(kubectl("get", "robot/a", "-o", "yaml").out) == as_json
     assert as_json["kind"] == "Robot" and as_json["spec"]["maxConcurrentJobs"] == 3
 
 
+@NEWEST
 def test_who_manages_which_fields_is_shown_on_request(kubectl: Kubectl) -> None:
     kubectl.apply(robot("a"))
     assert "managedFields" not in kubectl("get", "robot", "a", "-o", "json").json()["metadata"]
@@ -159,15 +164,18 @@ def test_a_list_is_shown_as_json(kubectl: Kubectl, robots: Api) -> None:
     assert shown["kind"] == "List" and [item["metadata"]["name"] for item in shown["items"]] == ["a", "b", "c"]
 
 
+@NEWEST
 def test_names_alone_are_shown(kubectl: Kubectl, robots: Api) -> None:
     assert kubectl("get", "robots", "-o", "name").lines == [f"robot.{GROUP}/{name}" for name in "abc"]
 
 
+@NEWEST
 def test_jsonpath_and_templates_pick_values(kubectl: Kubectl, robots: Api) -> None:
     assert kubectl("get", "robots", "-o", "jsonpath={.items[*].spec.maxConcurrentJobs}").out == "3 1 2"
     assert kubectl("get", "rb", "b", "-o", "go-template={{.spec.environment}}").out == "default"
 
 
+@NEWEST
 def test_custom_columns_show_what_they_name(kubectl: Kubectl, robots: Api) -> None:
     shown = kubectl("get", "robots", "-o", "custom-columns=WHO:.metadata.name,MOST:.spec.maxConcurrentJobs,X:.spec.nope")
     assert [words(line) for line in shown.lines] == ["WHO MOST X", "a 3 <none>", "b 1 <none>", "c 2 <none>"]
@@ -192,11 +200,13 @@ def test_fields_select(newest_kubectl: Kubectl, robots: Api, selector: str, foun
     assert shown.out.split() == list(found)
 
 
+@NEWEST
 def test_a_field_that_can_not_be_selected_is_refused(kubectl: Kubectl) -> None:
     refused = kubectl("get", "robots", "--field-selector", "spec.mode=x", code=1).err
     assert "Error from server (BadRequest)" in refused and "field label not supported: spec.mode" in refused
 
 
+@NEWEST
 def test_rows_are_sorted_by_any_field(kubectl: Kubectl, robots: Api) -> None:
     shown = kubectl("get", "robots", "--sort-by=.spec.maxConcurrentJobs")
     assert [row[0] for row in shown.rows()] == ["b", "c", "a"]
@@ -208,6 +218,7 @@ def test_a_list_of_several_pages_is_shown_whole(kubectl: Kubectl, robots: Api) -
     assert len(re.findall(r"/robots\?[^\s\"]*limit=1", asked.err)) == 3 and asked.err.count("continue=") >= 2
 
 
+@NEWEST
 def test_all_namespaces_are_listed_with_theirs(kubectl: Kubectl, api: Api) -> None:
     other = Api(api.server, f"{api.namespace}-2")
     other.create("Namespace", other.namespace, {})
@@ -218,13 +229,14 @@ def test_all_namespaces_are_listed_with_theirs(kubectl: Kubectl, api: Api) -> No
 
 
 @pytest.mark.parametrize(("category", "kinds"), [("fleet", None), ("all", {"Robot", "Workflow", "Schedule", "Job"})])
+@NEWEST
 def test_a_category_is_several_kinds_at_once(kubectl: Kubectl, api: Api, category: str, kinds: set[str] | None) -> None:
     kinds = kinds or {kind.kind for kind in KINDS.values() if kind.group == GROUP}
-    for kind in ("Robot", "Workflow", "Schedule", "Job", "Fire", "ApiKey"):
-        api.create(kind, "one", BODIES[kind])
-    named = {f"{KINDS[kind].singular}.{GROUP}/one" for kind in kinds}
+    for kind in ("Robot", "Workflow", "Schedule", "Job", "Fire", "ApiKey", "Quota"):
+        api.create(kind, name_of(kind, "one"), BODIES[kind])
+    named = {f"{KINDS[kind].singular}.{GROUP}/{name_of(kind, 'one')}" for kind in kinds}
     assert set(kubectl("get", category, "-o", "name").lines) == named
-    assert {line.split()[0] for line in kubectl("get", category).lines if "/one" in line} == named
+    assert {line.split()[0] for line in kubectl("get", category).lines if f".{GROUP}/" in line} == named
 
 
 @pytest.mark.parametrize("short", sorted(SHORT))
@@ -234,8 +246,9 @@ def test_kinds_have_short_names(newest_kubectl: Kubectl, api: Api, short: str) -
     if kind.namespaced:
         api.create(kind.kind, name, BODIES[kind.kind])
     full = f"{kind.singular}.{kind.group}" if kind.group else kind.singular
-    for word in (short, kind.kind, f"{kind.plural}.v1.{kind.group}"):
-        assert newest_kubectl("get", word, name, "-o", "name").out == f"{full}/{name}\n"
+    words_for_it = (short, kind.kind, f"{kind.plural}.v1.{kind.group}")
+    shown = newest_kubectl("get", *(f"{word}/{name}" for word in words_for_it), "-o", "name")
+    assert shown.lines == [f"{full}/{name}"] * 3
 
 
 def test_several_kinds_and_names_are_asked_for_at_once(kubectl: Kubectl, robots: Api) -> None:
@@ -245,6 +258,7 @@ def test_several_kinds_and_names_are_asked_for_at_once(kubectl: Kubectl, robots:
     assert kubectl("get", "robot", "c", "a", "-o", "name").lines == [f"robot.{GROUP}/c", f"robot.{GROUP}/a"]
 
 
+@NEWEST
 def test_labels_and_kinds_are_shown_on_request(kubectl: Kubectl, robots: Api) -> None:
     shown = kubectl("get", "robots", "--show-labels", "--show-kind", "-L", "site").rows()
     assert [(row[0], row[-2], row[-1]) for row in shown][1] == (f"robot.{GROUP}/b", "paris", "site=paris")
@@ -261,6 +275,7 @@ def test_what_there_is_not_is_not_found(kubectl: Kubectl) -> None:
     assert (ignored.out, ignored.err) == ("", "")
 
 
+@NEWEST
 def test_a_namespace_that_there_is_not_is_named(kubectl: Kubectl) -> None:
     assert kubectl("get", "robot", "x", "-n", "nowhere", code=1).err == 'Error from server (NotFound): namespaces "nowhere" not found\n'
     assert kubectl("get", "robots", "-n", "nowhere").err == "No resources found in nowhere namespace.\n"
@@ -273,6 +288,7 @@ def test_a_kind_that_there_is_not_is_unknown(kubectl: Kubectl) -> None:
 # -- get --raw -------------------------------------------------------------------------------------------------------
 
 
+@NEWEST
 def test_any_path_is_read_as_it_is(kubectl: Kubectl, api: Api) -> None:
     assert kubectl("get", "--raw", api.path("Namespace", api.namespace)).json()["metadata"]["name"] == api.namespace
     assert kubectl("get", "--raw", "/version").json()["major"] == "1"
@@ -313,12 +329,14 @@ def test_describe_shows_a_job_and_what_keeps_it_waiting(newest_kubectl: Kubectl,
     assert "Kind: Job" in said and "Runner: command" in said and "Phase: Queued" in said
 
 
+@NEWEST
 def test_describe_shows_no_secrets_values(kubectl: Kubectl, api: Api) -> None:
     api.create("Secret", "s", {"stringData": {"password": "hunter2-hunter2"}})
     said = kubectl("describe", "secret", "s").out
     assert "password:  15 bytes" in said and "hunter2" not in said and "aHVudGVyMi" not in said
 
 
+@NEWEST
 def test_describe_shows_a_namespace(kubectl: Kubectl, api: Api) -> None:
     said = words(kubectl("describe", "ns", api.namespace).out)
     assert f"Labels: kubernetes.io/metadata.name={api.namespace}" in said and "Status: Active" in said
@@ -326,7 +344,7 @@ def test_describe_shows_a_namespace(kubectl: Kubectl, api: Api) -> None:
 
 @EVERY
 def test_every_kind_can_be_described(newest_kubectl: Kubectl, api: Api, kind: str) -> None:
-    name = "one" if KINDS[kind].namespaced else api.namespace
+    name = name_of(kind, "one") if KINDS[kind].namespaced else api.namespace
     if KINDS[kind].namespaced:
         api.create(kind, name, BODIES[kind])
     said = newest_kubectl("describe", KINDS[kind].plural, name)

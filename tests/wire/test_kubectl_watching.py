@@ -12,7 +12,7 @@ from casare_api.kinds import GROUP
 
 from ..api.conftest import SAMPLES, Api
 from ..conftest import until
-from .conftest import Kubectl
+from .conftest import NEWEST, Kubectl
 
 READY = {"type": "Ready", "status": "True", "reason": "Heard", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
 
@@ -71,6 +71,7 @@ def test_a_list_is_watched(kubectl: Kubectl, api: Api) -> None:
         assert shown.next()[:2] == ["a", "Pending,Paused"]
 
 
+@NEWEST
 def test_what_happens_is_shown_beside_each_row(kubectl: Kubectl, api: Api) -> None:
     api.create("Robot", "a")
     with running(kubectl, "get", "robots", "-w", "--output-watch-events", "-o", "wide") as shown:
@@ -81,6 +82,7 @@ def test_what_happens_is_shown_beside_each_row(kubectl: Kubectl, api: Api) -> No
         assert shown.next()[:2] == ["DELETED", "a"]
 
 
+@NEWEST
 def test_only_changes_are_shown_to_who_wants_no_list(kubectl: Kubectl, api: Api) -> None:
     api.create("Robot", "old")
     before = watchers(api)
@@ -101,6 +103,7 @@ def test_a_selection_is_watched_as_it_comes_and_goes(newest_kubectl: Kubectl, ap
         assert shown.next()[:2] == ["ADDED", "b"]
 
 
+@NEWEST
 def test_one_object_is_watched(kubectl: Kubectl, api: Api) -> None:
     api.create("Robot", "a")
     with running(kubectl, "get", "robot", "a", "-w", "-o", "jsonpath={.metadata.labels.n}{\"\\n\"}") as shown:
@@ -142,6 +145,7 @@ def test_events_are_listed_chosen_and_watched(kubectl: Kubectl, api: Api) -> Non
     assert [line.split()[2] for line in kubectl("events", "--types=Warning", "--no-headers").lines] == ["Lost"]
 
 
+@NEWEST
 def test_events_are_watched(kubectl: Kubectl, api: Api) -> None:
     tell(api, "e1", "Online")
     with running(kubectl, "events", "-w", "--for", "robot/pc-01") as shown:
@@ -172,6 +176,7 @@ def test_it_waits_for_a_condition(kubectl: Kubectl, api: Api) -> None:
         assert shown.rest() == ("", "") and shown.process.returncode == 0
 
 
+@NEWEST
 def test_it_waits_for_a_value(kubectl: Kubectl, api: Api) -> None:
     api.create("Job", "j", SAMPLES["Job"])
     with waiting(kubectl, api, "job/j", "--for=jsonpath={.status.phase}=Cancelled") as shown:
@@ -188,6 +193,7 @@ def test_it_waits_for_what_is_to_come(kubectl: Kubectl, api: Api) -> None:
         assert shown.next() == [f"robot.{GROUP}/later", "condition", "met"]
 
 
+@NEWEST
 def test_it_waits_for_what_is_to_go(kubectl: Kubectl, api: Api) -> None:
     api.create("Robot", "a", finalizers=["example.com/hold"])
     with waiting(kubectl, api, "robot/a", "--for=delete") as shown:
@@ -196,6 +202,7 @@ def test_it_waits_for_what_is_to_go(kubectl: Kubectl, api: Api) -> None:
         assert shown.next() == [f"robot.{GROUP}/a", "condition", "met"]
 
 
+@NEWEST
 def test_it_waits_for_all_that_labels_select(kubectl: Kubectl, api: Api) -> None:
     for name in ("a", "b"):
         api.create("Robot", name, labels={"site": "berlin"})
@@ -205,6 +212,7 @@ def test_it_waits_for_all_that_labels_select(kubectl: Kubectl, api: Api) -> None
         assert {shown.next()[0], shown.next()[0]} == {f"robot.{GROUP}/a", f"robot.{GROUP}/b"}
 
 
+@NEWEST
 def test_what_is_so_already_is_not_waited_for(kubectl: Kubectl, api: Api) -> None:
     api.create("Robot", "a")
     assert kubectl("wait", "robot/a", "--for=jsonpath={.status.phase}=Pending").lines == [f"robot.{GROUP}/a condition met"]
@@ -212,12 +220,14 @@ def test_what_is_so_already_is_not_waited_for(kubectl: Kubectl, api: Api) -> Non
 
 
 @pytest.mark.parametrize("for_", ["condition=Ready", "delete"])
+@NEWEST
 def test_what_does_not_come_is_given_up(kubectl: Kubectl, api: Api, for_: str) -> None:
     api.create("Robot", "a")
     gave_up = kubectl("wait", "robot/a", f"--for={for_}", "--timeout=1s", code=1)
     assert gave_up.err.endswith("error: timed out waiting for the condition on robots/a\n")
 
 
+@NEWEST
 def test_what_there_is_not_has_no_condition(kubectl: Kubectl) -> None:
     refused = kubectl("wait", "robot/nope", "--for=condition=Ready", "--timeout=1s", code=1)
     assert refused.err == f'Error from server (NotFound): robots.{GROUP} "nope" not found\n'

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from .conftest import Kubectl, as_yaml, robot
+from .conftest import NEWEST, Kubectl, as_yaml, robot
 
 FLEET = "fleet.casare.net"
-NEWEST = pytest.mark.parametrize("kubectl", ["1.37"], indirect=True)  # where both kubectls ask for the same
 UNKNOWN = 'strict decoding error: unknown field "spec.zzz"'
 
 
@@ -43,6 +42,7 @@ WORKFLOW = {"apiVersion": f"{FLEET}/v1", "kind": "Workflow", "metadata": {"name"
     ],
     ids=lambda value: value["kind"] if isinstance(value, dict) else "",
 )  # fmt: skip
+@NEWEST
 def test_create_makes_an_object_of_a_file(kubectl: Kubectl, document: dict[str, Any], shown: str) -> None:
     assert create(kubectl, document) == f"{shown} created\n"
     assert kubectl("get", shown, "-o", "name").out == f"{shown}\n"
@@ -55,6 +55,7 @@ def test_creating_what_exists_is_told_by_name(kubectl: Kubectl) -> None:
     assert said == f'Error from server (AlreadyExists): error when creating "STDIN": robots.{FLEET} "pc-01" already exists\n'
 
 
+@NEWEST
 def test_a_generated_name_has_five_letters_behind_its_beginning(kubectl: Kubectl) -> None:
     document = robot() | {"metadata": {"generateName": "pc-"}}
     first, second = create(kubectl, document, args=("-o", "name")), create(kubectl, document, args=("-o", "name"))
@@ -62,6 +63,7 @@ def test_a_generated_name_has_five_letters_behind_its_beginning(kubectl: Kubectl
     assert all(len(each.strip().removeprefix(f"robot.{FLEET}/pc-")) == 5 for each in (first, second))
 
 
+@NEWEST
 def test_the_typed_command_makes_a_namespace(kubectl: Kubectl) -> None:
     name = f"{kubectl.namespace}-own"
     assert kubectl("create", "namespace", name).out == f"namespace/{name} created\n"
@@ -77,6 +79,7 @@ def test_the_typed_command_makes_a_secret(kubectl: Kubectl) -> None:
     assert made["data"] == {"user": "YW5uYQ=="} and made["type"] == "Opaque"
 
 
+@NEWEST
 def test_the_typed_command_makes_a_configmap(kubectl: Kubectl, tmp_path: Path) -> None:
     (tmp_path / "logo.bin").write_bytes(b"\xff\x00")
     kubectl("create", "configmap", "settings", "--from-literal=a=1", f"--from-file={tmp_path}/logo.bin")
@@ -138,6 +141,7 @@ def test_strict_validation_names_the_unknown_field(kubectl: Kubectl) -> None:
     )
 
 
+@NEWEST
 def test_warn_validation_warns_of_the_unknown_field_and_drops_it(kubectl: Kubectl) -> None:
     ran = kubectl("create", "-f", "-", "--validate=warn", stdin=as_yaml(robot(zzz=1)))
     assert ran.err == 'Warning: unknown field "spec.zzz"\n'
@@ -159,6 +163,7 @@ def test_built_in_kinds_are_validated_alike(kubectl: Kubectl) -> None:
 # -- patch -----------------------------------------------------------------------------------------------------------
 
 
+@NEWEST
 def test_a_merge_patch_changes_and_removes(kubectl: Kubectl) -> None:
     create(kubectl, robot(environment="staging"))
     patch = '{"spec":{"maxConcurrentJobs":5,"environment":null}}'
@@ -167,6 +172,7 @@ def test_a_merge_patch_changes_and_removes(kubectl: Kubectl) -> None:
     assert made["spec"]["maxConcurrentJobs"] == 5 and made["spec"]["environment"] == "default"
 
 
+@NEWEST
 def test_a_json_patch_goes_operation_by_operation(kubectl: Kubectl) -> None:
     create(kubectl, robot())
     patch = '[{"op":"test","path":"/spec/tags/0","value":"finance"},{"op":"add","path":"/spec/tags/-","value":"sap"}]'
@@ -189,6 +195,7 @@ def test_a_plain_patch_is_strategic_and_refused_for_our_kinds_in_kubectls_words(
     assert f"application/strategic-merge-patch+json is not supported by {FLEET}/v1, Kind=Robot" in ran.err
 
 
+@NEWEST
 def test_a_plain_patch_works_on_a_built_in_kind(kubectl: Kubectl) -> None:
     create(kubectl, configmap(a="1", b="2"))
     kubectl("patch", "configmap", "settings", "-p", '{"data":{"a":null,"c":"3"}}')
@@ -242,6 +249,7 @@ def test_edit_without_a_change_writes_nothing(kubectl: Kubectl, tmp_path: Path) 
     assert edit(kubectl, tmp_path, "")[0] == "Edit cancelled, no changes made.\n"
 
 
+@NEWEST
 def test_a_refused_edit_opens_the_editor_again_with_the_reason(kubectl: Kubectl, tmp_path: Path) -> None:
     create(kubectl, robot())
     said, seen = edit(kubectl, tmp_path, "s/^  maxConcurrentJobs: .*/  maxConcurrentJobs: 900/", code=1)
@@ -253,6 +261,7 @@ def test_a_refused_edit_opens_the_editor_again_with_the_reason(kubectl: Kubectl,
 # -- label, annotate -------------------------------------------------------------------------------------------------
 
 
+@NEWEST
 def test_a_label_is_set_changed_and_taken_away(kubectl: Kubectl) -> None:
     create(kubectl, robot())
     kubectl("label", "robot", "pc-01", "floor=2")
@@ -319,6 +328,7 @@ def test_replacing_what_there_is_not_creates_nothing(kubectl: Kubectl) -> None:
     assert kubectl("get", "robots", "-o", "name").out == ""
 
 
+@NEWEST
 def test_replace_by_force_makes_a_new_object(kubectl: Kubectl) -> None:
     create(kubectl, robot())
     before = kubectl.get("robot", "pc-01")
@@ -349,12 +359,14 @@ def test_a_dry_run_of_a_change_changes_nothing(kubectl: Kubectl, command: tuple[
 
 
 @pytest.mark.parametrize("command", [("create", "-f", "-"), ("apply", "-f", "-"), ("apply", "--server-side", "-f", "-")])
+@NEWEST
 def test_a_dry_run_shows_the_object_and_makes_none(kubectl: Kubectl, command: tuple[str, ...]) -> None:
     shown = kubectl(*command, DRY, "-o", "json", stdin=as_yaml(robot())).json()
     assert shown["spec"]["environment"] == "default" and shown["metadata"]["uid"]
     assert kubectl("get", "robots", "-o", "name").out == ""
 
 
+@NEWEST
 def test_a_dry_run_refuses_what_the_real_run_would_refuse(kubectl: Kubectl) -> None:
     said = create(kubectl, robot(maxConcurrentJobs=400), args=(DRY,), code=1)
     assert said == 'The Robot "pc-01" is invalid: spec.maxConcurrentJobs: Invalid value: 400: must be at most 100\n'

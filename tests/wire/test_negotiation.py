@@ -11,7 +11,7 @@ import yaml
 
 from casare_api.kinds import KINDS
 
-from ..api.conftest import MERGE, Api, message
+from ..api.conftest import MERGE, Api, message, name_of
 from .test_kubectl_reading import BODIES
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
@@ -178,9 +178,10 @@ def test_metadata_alone_is_told_of_one_object(robots: Api) -> None:
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_metadata_alone_is_told_of_a_list(api: Api, kind: str) -> None:
+    name = name_of(kind, "x") if KINDS[kind].namespaced else api.namespace
     if KINDS[kind].namespaced:
-        api.create(kind, "x", BODIES[kind])
-    found = ask(api, api.path(kind), MANY, fieldSelector=f"metadata.name={'x' if KINDS[kind].namespaced else api.namespace}").json()
+        api.create(kind, name, BODIES[kind])
+    found = ask(api, api.path(kind), MANY, fieldSelector=f"metadata.name={name}").json()
     assert (found["kind"], found["apiVersion"]) == ("PartialObjectMetadataList", "meta.k8s.io/v1")
     assert int(found["metadata"]["resourceVersion"]) > 0
     (item,) = found["items"]

@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 from casare_api.kinds import KINDS, Kind
 from casare_api.machinery import openapi
 
-from ..api.conftest import CHANGES, JSON_PATCH, MERGE, Api, sample
+from ..api.conftest import CHANGES, JSON_PATCH, MERGE, Api, name_of, sample
 from ..conftest import Server
 
 ENDLESS = ("watch", "follow")  # what would never be answered in full
@@ -134,7 +134,7 @@ def test_a_method_that_is_not_documented_is_not_allowed(api: Api, path: str) -> 
 def test_every_documented_method_of_a_kind_works(api: Api, kind: Kind) -> None:
     """One life of an object, by all the operations that are documented: each answers as it says it does."""
     left = {(path, method) for path, method in documented(kind) if method in ("get", "put", "post", "patch", "delete")}
-    name = f"w-{kind.plural}"
+    name = name_of(kind.kind, f"w-{kind.plural}")
 
     def call(method: str, subresource: str | None = None, named: bool = True, **more: Any) -> Any:
         namespace = api.namespace if kind.namespaced else None

@@ -102,6 +102,8 @@ def _robot(who: Identity, what: Attempted) -> bool:
     if what.resource == "jobs":
         if what.subresource == "log":
             return what.verb == "create"
+        if what.subresource == "artifacts":
+            return what.verb == "update"
         return what.subresource is None and what.verb in READ
     # Revisions and files are named by their hash: who knows it was given the job that uses it.
     return what.verb == "get" and (what.resource, what.subresource) in (("workflows", "revisions"), ("blobs", None))

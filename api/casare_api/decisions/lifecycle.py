@@ -2,11 +2,14 @@
 
 Always holds: a final phase absorbs; an attempt's number only grows; a report counts only for the current attempt of
 the robot that has it; every phase that is not final has a time at which `on_due` moves it on, or a robot whose
-presence is watched. Jobs come in and go out as plain dicts; what comes in is never changed.
+presence is watched. An attempt's process starts only once the server has recorded Running, so an attempt that is
+Assigned has done nothing yet; a Running job with `onRobotLost` Fail or Wait goes back to the queue for nothing but a
+failure that its robot itself reported. Jobs come in and go out as plain dicts; what comes in is never changed.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,6 +28,7 @@ END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _PER_ATTEMPT = (
     "robotName", "robotUID", "assignedTime", "startedTime", "progress", "exitCode", "outputs", "cancelTime"
 )
+NOT_STARTED = "NotStarted"  # among the earlier attempts: lost before they ran
 _FINAL_OUTCOMES = {"Succeeded": JobPhase.SUCCEEDED, "Failed": JobPhase.FAILED, "Cancelled": JobPhase.CANCELLED}
 
 
@@ -37,9 +41,11 @@ def is_final(job: Object) -> bool:
     return phase(job) in FINAL
 
 
-def queue(job: Object, now: datetime) -> Object:
-    """A new job as it enters the queue."""
+def queue(job: Object, now: datetime, aging: str | None = None) -> Object:
+    """A new job as it enters the queue; `aging` is the agingInterval of its namespace's Quota."""
     status: Object = {"phase": JobPhase.QUEUED.value, "attempt": 0, "queuedTime": _text(now)}
+    if aging is not None and parse_duration(aging) != AGING_INTERVAL:
+        status["agingInterval"] = aging
     not_before = dig(job, "spec", "notBefore")
     if not_before and times.from_text(not_before) > now:
         status["heldUntil"] = _text(times.from_text(not_before))
@@ -47,15 +53,23 @@ def queue(job: Object, now: datetime) -> Object:
     return cancel(queued, now) if dig(job, "spec", "cancel") else queued
 
 
-def rank(job: Object, aging: timedelta = AGING_INTERVAL) -> datetime:
+def rank(job: Object, aging: timedelta | None = None) -> datetime:
     """The static place of a job in its queue, smaller first: queued time plus priority times `aging`.
 
-    Static, so that it can be indexed. With aging > 0 no job submitted later than 20 intervals after mine can
+    `aging` is what the job was submitted under (`status.agingInterval`, 5 minutes where it says nothing) unless it is
+    given. Static, so that it can be indexed. With aging > 0 no job submitted later than 20 intervals after mine can
     overtake it. Zero turns ageing off: a step of priority then outweighs any wait (ten years).
     """
     queued = times.from_text(dig(job, "status", "queuedTime"))
+    aging = aging_interval(job) if aging is None else aging
     step = aging if aging > timedelta(0) else timedelta(days=3650)
     return _later(queued, int(dig(job, "spec", "priority") or 0) * step)
+
+
+def aging_interval(job: Object) -> timedelta:
+    """How long this job waits to make up for one step of priority."""
+    said = dig(job, "status", "agingInterval")
+    return AGING_INTERVAL if said is None else parse_duration(said)
 
 
 def assign(job: Object, robot_name: str, robot_uid: str, now: datetime) -> Object:
@@ -92,30 +106,35 @@ def lose(
 ) -> Object:
     """The job after its robot lost the current attempt: requeued, failed or left waiting, as its retry policy says.
 
-    A drained attempt does not count against the limit: the robot gave it back on purpose. An attempt that had not
-    started yet always goes back to the queue: nothing can have happened twice. `may_return` says that the robot is
-    only silent: a job that waits for its robot (`Wait`) fails when the robot itself gave up or is gone for good.
+    An attempt that had not started yet always goes back to the queue: nothing can have happened twice. One that had
+    started goes back with `Requeue` alone: up to robotLostLimit times, and however often its robot gives it back on
+    purpose (Drained). `may_return` says that the robot is only silent: a job that waits for its robot (`Wait`) fails
+    when the robot itself gave up or is gone for good.
     """
     if phase(job) not in LIVE:
         return job
     if dig(job, "spec", "cancel"):
         return _end(job, JobPhase.CANCELLED, reason, "cancelled; its robot is gone", now, outcome)
-    policy = dig(job, "spec", "retry") or {}
-    if phase(job) is JobPhase.ASSIGNED or outcome == "Drained":
+    if phase(job) is JobPhase.ASSIGNED:
         return _requeue(job, reason, message, now, outcome)
+    policy = dig(job, "spec", "retry") or {}
     on_lost = policy.get("onRobotLost", "Requeue")
     if on_lost == "Wait" and may_return:
         return job
-    if on_lost != "Requeue" or _count(job, "Lost") >= int(policy.get("robotLostLimit", 3)):
-        return _end(job, JobPhase.FAILED, reason, message or "its robot was lost", now, outcome)
-    return _requeue(job, reason, message, now, outcome)
+    if on_lost == "Requeue" and (outcome == "Drained" or _lost(job) < int(policy.get("robotLostLimit", 3))):
+        return _requeue(job, reason, message, now, outcome)
+    return _end(job, JobPhase.FAILED, reason, message or "its robot was lost", now, outcome)
 
 
 def cancel(job: Object, now: datetime) -> Object:
-    """The job after somebody asked to cancel it: at once while queued, by its robot when it has one."""
-    if phase(job) is JobPhase.QUEUED:
-        return _end(job, JobPhase.CANCELLED, "Cancelled", "cancelled before it started", now, None)
-    if phase(job) in LIVE and not dig(job, "status", "cancelTime"):
+    """The job after somebody asked to cancel it: at once before it runs, else by its robot or, late, by the timers.
+
+    What is Assigned has no process, and never gets one: its robot's Running comes too late for this attempt.
+    """
+    if phase(job) in (JobPhase.QUEUED, JobPhase.ASSIGNED):
+        outcome = "Cancelled" if phase(job) is JobPhase.ASSIGNED else None
+        return _end(job, JobPhase.CANCELLED, "Cancelled", "cancelled before it started", now, outcome)
+    if phase(job) is JobPhase.RUNNING and not dig(job, "status", "cancelTime"):
         return _with(job, cancelTime=_text(now))
     return job
 
@@ -152,8 +171,9 @@ def on_due(job: Object, now: datetime) -> Object | None:
         return _end(job, JobPhase.CANCELLED, "Cancelled", "cancelled; its robot did not confirm it", now, "Cancelled")
     if current is JobPhase.ASSIGNED:
         return _requeue(job, "NotAcknowledged", "the robot did not start it in time", now, "Lost")
-    if current is JobPhase.RUNNING:
-        return _end(job, JobPhase.FAILED, "Timeout", f"timed out after {job['spec']['timeout']}", now, "Failed")
+    if current is JobPhase.RUNNING:  # its robot, which should have ended it, is as good as lost
+        why = f"timed out after {job['spec']['timeout']}, and its robot did not end it"
+        return lose(job, "Timeout", why, now)
     deadline = _start_deadline(job)
     if deadline is not None and deadline <= now:
         waited = format_duration(parse_duration(job["spec"]["startDeadline"]))
@@ -161,16 +181,27 @@ def on_due(job: Object, now: datetime) -> Object | None:
     return _without(job, "heldUntil")
 
 
-def backoff(policy: Mapping[str, Any], failures: int) -> timedelta:
-    """How long a job waits after its `failures`-th failure: initial x factor^(failures-1), at most max."""
+def backoff(policy: Mapping[str, Any], failures: int, uid: str = "") -> timedelta:
+    """How long a job waits after its `failures`-th failure: initial x factor^(failures-1), at most max, with jitter.
+
+    The jitter takes off up to a half, so that jobs that failed together do not come back together. It comes from the
+    job's uid and the number of the failure: whoever asks again gets the same.
+    """
     rule = policy.get("backoff") or {}
     initial, most = parse_duration(rule.get("initial", "10s")), parse_duration(rule.get("max", "5m"))
     factor = float(rule.get("factor", 2)) ** min(failures - 1, 50)  # at most 1e100, which no timedelta holds
     seconds = initial.total_seconds() * factor
-    return timedelta(seconds=seconds) if seconds < most.total_seconds() else most
+    wait = timedelta(seconds=seconds) if seconds < most.total_seconds() else most
+    return wait * _share(uid, failures)
 
 
 # -- the steps -------------------------------------------------------------------------------------------------
+
+
+def _share(uid: str, failures: int) -> float:
+    """Between a half and the whole, always the same for one failure of one job."""
+    digest = hashlib.blake2b(f"{uid}|{failures}".encode(), digest_size=4).digest()
+    return 1 - int.from_bytes(digest, "big") / 2**33
 
 
 def _is_repeated(job: Object, robot_uid: str, said: Mapping[str, Any]) -> bool:
@@ -212,7 +243,8 @@ def _finished(job: Object, said: Mapping[str, Any], now: datetime) -> Object:
         failures = 1 + _count(job, "Failed")
         if failures <= int(policy.get("limit", 0)):
             again = _requeue(job, reason, message, now, "Failed")
-            return _with(again, heldUntil=_text(now + backoff(policy, failures)))
+            wait = backoff(policy, failures, str(dig(job, "metadata", "uid")))
+            return _with(again, heldUntil=_text(_later(now, wait)))
     return _end(job, final, reason, message, now, final.value)
 
 
@@ -227,6 +259,8 @@ def _end(
     """The job in a final phase; `outcome` is what becomes of the current attempt, None where there is none."""
     if outcome is not None:
         job = _record_attempt(job, reason, message, now, outcome)
+    if final is JobPhase.FAILED and int(dig(job, "status", "attempt") or 0) > 1:
+        message = f"failed after {job['status']['attempt']} attempts: {message or reason}"
     condition = {
         "type": "Complete" if final is JobPhase.SUCCEEDED else "Failed",
         "status": "True",
@@ -248,7 +282,8 @@ def _record_attempt(job: Object, reason: str, message: str, now: datetime, outco
     attempts = [*(status.get("attempts") or []), {**past, "finishedTime": _text(now)}]
     forgotten = dict(status.get("earlierAttempts") or {})
     for one in attempts[:-MAX_ATTEMPTS_KEPT]:
-        forgotten[one["phase"]] = forgotten.get(one["phase"], 0) + 1
+        how = NOT_STARTED if one["phase"] == "Lost" and not one.get("startedTime") else one["phase"]
+        forgotten[how] = forgotten.get(how, 0) + 1
     more = {"earlierAttempts": forgotten} if forgotten else {}
     return _with(job, attempts=attempts[-MAX_ATTEMPTS_KEPT:], **more)
 
@@ -257,6 +292,14 @@ def _count(job: Object, outcome: str) -> int:
     """How many attempts ended so, those that are no longer listed too."""
     listed = sum(1 for one in dig(job, "status", "attempts") or [] if one.get("phase") == outcome)
     return listed + int(dig(job, "status", "earlierAttempts", outcome) or 0)
+
+
+def _lost(job: Object) -> int:
+    """How many running attempts were lost with their robots; those that had not started cost nothing."""
+    idle = sum(
+        1 for one in dig(job, "status", "attempts") or [] if one.get("phase") == "Lost" and not one.get("startedTime")
+    )
+    return _count(job, "Lost") - idle
 
 
 def _started(job: Object, said: Mapping[str, Any], now: datetime) -> str:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
+
+import orjson
 
 from casare_api.machinery.selectors import LabelSelector, Requirement
 
@@ -46,11 +48,20 @@ class Toleration:
         return self.key == taint.key and self.value == taint.value
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Preference:
+    """What a job would like and can do without: labels that the robot has, or else the robot it was with last."""
+
+    labels: tuple[tuple[str, str], ...] = ()
+    same_robot: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Requirements:
     """What a job asks of a robot; equal when it asks the same, however it was written.
 
-    No environment: any will do. Words are compared as they are written, capitals included.
+    No environment: any will do. Words are compared as they are written, capitals included. `prefer`, the most important
+    first, keeps the job from no robot: it chooses among those that have a free slot.
     """
 
     environment: str | None = None
@@ -59,19 +70,21 @@ class Requirements:
     selector: tuple[Requirement, ...] = ()
     tolerations: tuple[Toleration, ...] = ()
     robot_name: str | None = None
+    prefer: tuple[Preference, ...] = ()
 
     @classmethod
     def from_dict(cls, spec: Mapping[str, Any]) -> Requirements:
         """From ``requirements`` as a manifest has it. ApiError 400 for a selector that admission let through."""
-        expressions = LabelSelector.from_expressions(spec.get("robotSelector") or ())
-        return cls(
-            environment=spec.get("environment") or None,
-            capabilities=frozenset(spec.get("capabilities") or ()),
-            tags=frozenset(spec.get("tags") or ()),
-            selector=tuple(sorted(set(expressions.requirements), key=str)),
-            tolerations=tuple(sorted({_toleration(each) for each in spec.get("tolerations") or ()})),
-            robot_name=spec.get("robotName") or None,
-        )
+        if not spec:
+            return _NONE
+        try:
+            return _parsed(orjson.dumps(spec))
+        except TypeError:  # half of a surrogate pair, which has no UTF-8
+            return _read(spec)
+
+    @property
+    def prefers_same_robot(self) -> bool:
+        return any(each.same_robot for each in self.prefer)
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest's form again, without what is not asked for."""
@@ -82,6 +95,7 @@ class Requirements:
             "robotSelector": [_expression(each) for each in self.selector],
             "tolerations": [_members(each) for each in self.tolerations],
             "robotName": self.robot_name,
+            "prefer": [_preference(each) for each in self.prefer],
         }
         return {key: value for key, value in spec.items() if value}
 
@@ -118,8 +132,8 @@ class Robot:
         meta, spec = obj["metadata"], obj.get("spec") or {}
         total = int(spec.get("maxConcurrentJobs") or 1)
         state = str(spec.get("desiredState") or "Active").lower()
-        why_not = "offline" if not online else "" if state == "active" else state
-        return cls(
+        why_not = "" if state == "active" else state
+        made = cls(
             uid=meta["uid"],
             name=meta["name"],
             namespace=meta["namespace"],
@@ -129,11 +143,21 @@ class Robot:
             tags=frozenset(spec.get("tags") or ()),
             labels=meta.get("labels") or {},
             taints=tuple(_taint(each) for each in spec.get("taints") or ()),
-            free_slots=max(total - used_slots, 0),
+            free_slots=total,
             total_slots=total,
             schedulable=not why_not,
             why_not=why_not,
         )
+        return made.observed(used_slots, online)
+
+    def observed(self, used_slots: int, online: bool) -> Robot:
+        """A robot that is online and idle, as it is with this observed beside it."""
+        if online and not used_slots:
+            return self
+        free = max(self.total_slots - used_slots, 0)
+        if online:
+            return replace(self, free_slots=free)
+        return replace(self, free_slots=free, schedulable=False, why_not="offline")
 
 
 def serves(robot: Robot, namespace: str) -> bool:
@@ -176,6 +200,26 @@ def likeness(robot: Robot, keys: Sequence[str], names: Container[str | None]) ->
 
 # -- between values and manifests ------------------------------------------------------------------------------------
 
+_NONE = Requirements()
+
+
+@lru_cache(maxsize=16_384)
+def _parsed(text: bytes) -> Requirements:
+    return _read(orjson.loads(text))
+
+
+def _read(spec: Mapping[str, Any]) -> Requirements:
+    expressions = LabelSelector.from_expressions(spec.get("robotSelector") or ())
+    return Requirements(
+        environment=spec.get("environment") or None,
+        capabilities=frozenset(spec.get("capabilities") or ()),
+        tags=frozenset(spec.get("tags") or ()),
+        selector=tuple(sorted(set(expressions.requirements), key=str)),
+        tolerations=tuple(sorted({_toleration(each) for each in spec.get("tolerations") or ()})),
+        robot_name=spec.get("robotName") or None,
+        prefer=tuple(dict.fromkeys(one for each in spec.get("prefer") or () for one in _preferences(each))),
+    )
+
 
 @lru_cache(maxsize=16_384)
 def _canonical(requirements: Requirements) -> str:
@@ -194,6 +238,18 @@ def _taint(spec: Mapping[str, Any]) -> Taint:
 
 def _toleration(spec: Mapping[str, Any]) -> Toleration:
     return Toleration(spec.get("key") or "", spec.get("operator") or "Equal", spec.get("value") or "")
+
+
+def _preferences(spec: Mapping[str, Any]) -> Iterable[Preference]:
+    """One that names both counts as two: labels first."""
+    if spec.get("labels"):
+        yield Preference(labels=tuple(sorted(spec["labels"].items())))
+    if spec.get("sameRobot"):
+        yield Preference(same_robot=True)
+
+
+def _preference(preference: Preference) -> dict[str, Any]:
+    return {"sameRobot": True} if preference.same_robot else {"labels": dict(preference.labels)}
 
 
 def _members(toleration: Toleration) -> dict[str, str]:

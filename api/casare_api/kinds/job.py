@@ -5,7 +5,8 @@
       |  +-------+-----------+   back to the queue; the next assignment is a new attempt
       +-> Cancelled | Expired
 
-The transition table below is the only one; a test holds the database's constraint to it.
+The transition table below is the only one: tests hold the database's constraint, the words beside each phase and the
+diagram in docs/jobs.md to it.
 Who moves a job, and when, is in `casare_api.decisions.lifecycle`.
 """
 
@@ -41,8 +42,8 @@ from casare_api.machinery import durations, times
 
 class JobPhase(StrEnum):
     QUEUED = "Queued"  # to Assigned, Cancelled, Expired
-    ASSIGNED = "Assigned"  # to Running, a final phase, or back to Queued
-    RUNNING = "Running"  # to a final phase, or back to Queued
+    ASSIGNED = "Assigned"  # to Running, Succeeded, Failed, Cancelled, or back to Queued
+    RUNNING = "Running"  # to Succeeded, Failed, Cancelled, or back to Queued
     SUCCEEDED = "Succeeded"  # final
     FAILED = "Failed"  # final
     CANCELLED = "Cancelled"  # final
@@ -58,7 +59,7 @@ TRANSITIONS: dict[JobPhase, frozenset[JobPhase]] = {
         {JobPhase.RUNNING, JobPhase.SUCCEEDED, JobPhase.FAILED, JobPhase.CANCELLED, JobPhase.QUEUED}
     ),
     JobPhase.RUNNING: frozenset({JobPhase.SUCCEEDED, JobPhase.FAILED, JobPhase.CANCELLED, JobPhase.QUEUED}),
-    **{phase: frozenset() for phase in FINAL},
+    **{phase: frozenset() for phase in JobPhase if phase in FINAL},
 }
 
 # The only fields of a submitted job's spec that may still change.
@@ -74,6 +75,13 @@ class WorkflowRef(Model):
         pattern=r"^[0-9a-f]{12,64}$",
         description="The revision that runs; the server fills in the workflow's newest, and takes no other.",
     )
+
+
+class RetryOf(Model):
+    """A job that has ended."""
+
+    name: str = Field(description="Its name.")
+    uid: str = Field(description="Its uid: another job may have its name by now.")
 
 
 class JobSpec(Model):
@@ -122,6 +130,10 @@ class JobSpec(Model):
     )
     ttl_after_finished: Duration | None = Field(
         None, description="How long it is kept once it is finished; where not set, the workflow's. It can be changed."
+    )
+
+    retry_of: RetryOf | None = Field(
+        None, description="The job that this one does again; the server says so, for jobs that POST .../retry made."
     )
 
     @model_validator(mode="after")
@@ -175,6 +187,9 @@ class JobStatus(OpenModel):
     robot_name: str | None = Field(None, description="The name of the robot that has the attempt, or had it.")
     robot_uid: Uid | None = Field(None, alias="robotUID", description="The uid of that robot.")
     queued_time: Timestamp | None = Field(None, description="When it was submitted.")
+    aging_interval: Duration | None = Field(
+        None, description="The agingInterval of its namespace's Quota when it was submitted, where that is not 5m."
+    )
     held_until: Timestamp | None = Field(
         None, description="The time before which it is given to no robot: its notBefore, or the wait before a retry."
     )
@@ -266,7 +281,6 @@ JOB = Kind(
         "spec.workflowRef.name": ("spec", "workflowRef", "name"),
     },
     observed=("reasons",),
-    not_yet={"spec.concurrency": None, "spec.idempotencyKey": None, "spec.requirements.prefer": None},
     columns=(
         NAME,
         column("Status", "status", "phase"),

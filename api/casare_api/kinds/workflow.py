@@ -191,15 +191,18 @@ class Retry(Model):
         3, ge=0, le=1000, description="How many lost robots a job outlives with onRobotLost Requeue; then it fails."
     )
     self_fence: bool = Field(
-        False, description="Whether a robot that can't reach the server ends the job itself before lostAfter is over."
+        False,
+        description="Whether a robot that can't reach the server ends the job itself before lostAfter is over, so that "
+        "it never runs in two places; a server that is away for long ends such jobs, too.",
     )
 
 
 class Concurrency(Model):
-    """How many jobs of one key run at the same time."""
+    """How many jobs of one key run at the same time in their namespace."""
 
     key: Word = Field(
-        description="What the jobs share, such as a login; it may hold places like {{ parameters.month }}."
+        description="What the jobs share, such as a login; it may hold places like {{ parameters.month }}, which are "
+        "filled in when a job is submitted."
     )
     limit: int = Field(1, ge=1, le=100_000, description="How many of them may run at the same time.")
 
@@ -209,7 +212,9 @@ class Limits(Model):
 
     memory: Quantity | None = Field(None, description="Memory of all its processes together.")
     log_size: Quantity | None = Field(None, description="Output that is kept of each attempt; the rest is cut.")
-    artifact_size: Quantity | None = Field(None, description="All the files that it leaves behind.")
+    artifact_size: Quantity | None = Field(
+        None, description="All the files that it leaves behind; where not set, 500Mi."
+    )
 
 
 class WorkflowSpec(Model):
@@ -301,11 +306,7 @@ WORKFLOW = Kind(
     short_names=("wf",),
     model=Workflow,
     not_yet={
-        "spec.concurrency": None,
-        "spec.requirements.prefer": None,
-        "spec.retry.selfFence": False,
         "spec.limits.memory": None,
-        "spec.limits.artifactSize": None,
     },
     columns=(
         NAME,

@@ -40,7 +40,12 @@ class Group:
 # What single kinds have beside `status`.
 SUBRESOURCES: dict[str, tuple[Subresource, ...]] = {
     "ApiKey": (Subresource("token", "KeyToken", ("create",)),),
-    "Job": (Subresource("log", "JobLog", ("create", "get")),),
+    "Job": (
+        Subresource("artifacts", "ArtifactList", ("get", "update")),
+        Subresource("log", "JobLog", ("create", "get")),
+        Subresource("retry", "Job", ("create",)),
+        Subresource("why", "JobExplanation", ("get",)),
+    ),
     "Robot": (Subresource("report", "RobotReport", ("create",)),),
     "Workflow": (Subresource("revisions", "WorkflowRevision", ("get",)),),
 }

@@ -14,6 +14,7 @@ from casare_api.kinds.kind import Model, Timestamp, Word
 from casare_api.kinds.robot import Drain
 from casare_api.kinds.workflow import WorkflowSpec
 from casare_api.machinery.openapi_operations import (
+    DRY_RUN,
     NAME_PARAMETER,
     NAMESPACE_PARAMETER,
     Operation,
@@ -102,11 +103,122 @@ class WorkflowRevision(Model):
     spec: WorkflowSpec
 
 
+class Artifact(Model):
+    """A file that a job left behind."""
+
+    name: str = Field(description="Its name.")
+    size: int = Field(description="Its length in bytes.")
+    sha256: str = Field(description="Its SHA-256 in hex.")
+    attempt: int = Field(description="The attempt that left it behind; 0 where somebody added it before the first.")
+    created_time: Timestamp = Field(description="When it had come whole.")
+
+
+class ArtifactList(Model):
+    """The files that a job left behind, by name."""
+
+    kind: str = Field(description="ArtifactList.")
+    api_version: str = Field(description="The version of this answer.")
+    items: list[Artifact] = Field(description="Of each name the newest attempt's file.")
+
+
 class StoredFile(Model):
     """A file that is kept."""
 
     sha256: Word = Field(description="Its SHA-256 in hex: its name.")
     size: int = Field(description="Its length in bytes.")
+
+
+class ExplainedMeta(Model):
+    """The names of a job."""
+
+    namespace: str = Field(description="Its namespace.")
+    name: str = Field(description="Its name.")
+    uid: str | None = Field(None, description="Its uid, where it is there already.")
+
+
+class ExplainedPlace(Model):
+    """Where it stands among the jobs that want the same robots."""
+
+    position: int = Field(description="Its place by rank; 1 is the next.")
+    ahead: int = Field(description="How many jobs come before it.")
+    is_exact: bool = Field(description="Whether that is all of them; otherwise there are more.")
+    queued: int = Field(description="How many jobs of its namespace wait.")
+    queued_is_exact: bool = Field(description="Whether that is all of them; otherwise there are more.")
+
+
+class ExplainedReason(Model):
+    """One thing that holds it up."""
+
+    rule: str = Field(description="The rule, in one word for programs.")
+    message: str = Field(description="What the rule says, in a sentence for people.")
+    robots: int = Field(description="How many robots it keeps away: those that no rule before it does.")
+
+
+class ExplainedRobots(Model):
+    """How many robots there are; each number counts some of those before it, online and free those that match."""
+
+    total: int = Field(description="All of the fleet.")
+    serving: int = Field(description="Those that serve its namespace.")
+    matching: int = Field(description="Those of them that have all that it asks for.")
+    online: int = Field(description="Those of them that are online.")
+    free: int = Field(description="Those of them that may take work and have a slot free.")
+
+
+class NearRobot(Model):
+    """A robot that can't take it, with all that is in the way."""
+
+    name: str = Field(description="Its name.")
+    namespace: str | None = Field(None, description="Its namespace, where that is not the job's.")
+    lacks: list[str] = Field(description="What it lacks.")
+    changes: list[str] = Field(description="What would have to be done, in the same order.")
+
+
+class ServingRobot(Model):
+    """A robot that has all that it asks for."""
+
+    name: str = Field(description="Its name.")
+    namespace: str | None = Field(None, description="Its namespace, where that is not the job's.")
+    state: str = Field(description="Idle, Busy, Paused, Drained or Offline.")
+    free_slots: int = Field(description="For how many jobs it has room.")
+    message: str = Field(description="How it fares, in words for people.")
+
+
+class ExplainedKey(Model):
+    """Its concurrency key."""
+
+    key: str = Field(description="The key.")
+    limit: int = Field(description="How many jobs of it may run at a time.")
+    live: int = Field(description="How many do.")
+    holders: list[str] = Field(description="Some of those that do.")
+
+
+class ExplainedQuota(Model):
+    """What its namespace's Quota lets run."""
+
+    max_running: int = Field(description="How many jobs of the namespace may run at a time.")
+    running: int = Field(description="How many do.")
+    weight: int = Field(description="The namespace's share while others wait, too.")
+
+
+class JobExplanation(Model):
+    """Why a job waits; of one that does not, only its phase and a message."""
+
+    api_version: str = Field(description="The version of this answer.")
+    kind: str = Field(description="JobExplanation.")
+    metadata: ExplainedMeta
+    phase: str = Field(description="The job's phase.")
+    message: str = Field(description="What matters most, in a sentence for people.")
+    place: ExplainedPlace | None = None
+    reasons: list[ExplainedReason] | None = Field(None, description="All that holds it up.")
+    robots: ExplainedRobots | None = None
+    nearest: list[NearRobot] | None = Field(None, description="Where no robot is free, those that lack the least.")
+    would_serve: list[ServingRobot] | None = Field(
+        None, description="Robots that have all that it asks for, first those that have room soonest."
+    )
+    concurrency: ExplainedKey | None = None
+    quota: ExplainedQuota | None = None
+    rank: Timestamp | None = Field(None, description="By this it stands in the queue: the earliest is next.")
+    bounded_by: str | None = Field(None, description="What can come before it and what can not, in words for people.")
 
 
 _MODELS: dict[str, type[Model]] = {
@@ -115,6 +227,9 @@ _MODELS: dict[str, type[Model]] = {
     "KeyToken": KeyToken,
     "WorkflowRevision": WorkflowRevision,
     "StoredFile": StoredFile,
+    "JobExplanation": JobExplanation,
+    "Artifact": Artifact,
+    "ArtifactList": ArtifactList,
 }
 
 
@@ -129,6 +244,9 @@ def special_paths() -> Paths:
     return {
         **_below(robot, "report", post=_report(robot)),
         **_below(job, "log", get=_read_log(job), post=_add_log(job)),
+        **_below(job, "retry", post=_retry(job)),
+        **_below(job, "why", get=_why(job)),
+        **_artifacts(job),
         **_below(key, "token", post=_token(key)),
         **_below(workflow, "revisions/{revision}", get=_revision(workflow)),
         **_blobs(workflow.root),
@@ -180,6 +298,55 @@ def _add_log(kind: Kind) -> Operation:
         ],
         "requestBody": body({"type": "string", "description": "Text in UTF-8, at most 256 KiB."}, _TEXT),
         "responses": _with_good("204", "It is kept.", (), {}),
+    }
+
+
+def _retry(kind: Kind) -> Operation:
+    nothing: Schema = {"type": "object", "additionalProperties": False, "description": "Nothing."}
+    return {
+        **_operation(kind, "createFleetV1NamespacedJobRetry", "Do again what a job did that has ended"),
+        "parameters": [DRY_RUN],
+        "requestBody": body(nothing, _JSON, required=False),
+        "responses": responses({"201": ("The new job.", _reference("Job"))}),
+    }
+
+
+def _artifacts(kind: Kind) -> Paths:
+    where, one = [NAMESPACE_PARAMETER, NAME_PARAMETER], kind.path("{namespace}", "{name}", "artifacts")
+    file = in_path("file", "The file's name: no slash, and no dot at its start.",
+                   {"type": "string", "minLength": 1, "maxLength": 253})
+    attempt = query("attempt", "The attempt; where not set, the newest.", type="integer", minimum=0,
+                    maximum=_MOST_ATTEMPTS)
+    content: Schema = {"type": "string", "format": "binary"}
+
+    def operation(name: str, summary: str, **more: Any) -> Operation:
+        return {**_operation(kind, f"{name}FleetV1NamespacedJobArtifact", summary), **more}
+
+    return {
+        one: {"parameters": [*where, attempt], "get": {
+            **_operation(kind, "listFleetV1NamespacedJobArtifact", "List the files that a job left behind"),
+            "responses": _json({"200": ("The files.", _reference("ArtifactList"))}),
+        }},
+        f"{one}/{{file}}": {
+            "parameters": [*where, file, attempt],
+            "get": operation("read", "Read a file that a job left behind",
+                             responses=_with_good("200", "The file.", _BYTES, content)),
+            "head": operation("head", "Is the file there, and how long is it?",
+                              responses=_with_good("200", "It is.", (), {})),
+            "put": operation(
+                "replace", "Keep a file of a job", requestBody=body(content, _BYTES),
+                parameters=[query("uid", "The job's uid, which a robot must say; it says its attempt, too.")],
+                responses=_json({"200": ("It is kept in place of the one that was there.", _reference("Artifact")),
+                                 "201": ("It is kept.", _reference("Artifact"))}),
+            ),
+        },
+    }
+
+
+def _why(kind: Kind) -> Operation:
+    return {
+        **_operation(kind, "readFleetV1NamespacedJobWhy", "Say why a job waits, or what became of it"),
+        "responses": _json({"200": ("The explanation.", _reference("JobExplanation"))}),
     }
 
 

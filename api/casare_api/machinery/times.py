@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 _FORM = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?"
@@ -15,6 +16,7 @@ _FORM = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)
 def to_text(moment: datetime, micro: bool = False) -> str:
     """RFC 3339 in UTC; fractions are cut off, or with ``micro`` kept as six digits. ValueError for a naive datetime."""
     if moment.tzinfo is None:
@@ -25,7 +27,14 @@ def to_text(moment: datetime, micro: bool = False) -> str:
 
 def from_text(text: str) -> datetime:
     """The moment, aware and in UTC. ValueError in words for anything that is not RFC 3339."""
-    form = _FORM.fullmatch(text) if isinstance(text, str) else None
+    if not isinstance(text, str):
+        raise ValueError(f"{_shown(text)} is not a time: write it like 2026-11-22T20:00:00Z")
+    return _parsed(text)
+
+
+@lru_cache(maxsize=16_384)  # many jobs have the same times, and each is looked at again and again
+def _parsed(text: str) -> datetime:
+    form = _FORM.fullmatch(text)
     if form is None:
         raise ValueError(f"{_shown(text)} is not a time: write it like 2026-11-22T20:00:00Z")
     year, month, day, hour, minute, second = (int(form[group]) for group in range(1, 7))

@@ -28,13 +28,19 @@ def get(
     ] = "",
     form: Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="wide, name, yaml or json.")] = "",
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Then show each change, until Ctrl-C.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Of jobs, those that Failed or Expired, and why; 'casare retry' retries.")
+    ] = False,
     no_headers: Annotated[bool, typer.Option("--no-headers", help="Without the line of headers.")] = False,
 ) -> int:
     """List objects, or show some by name."""
     from casare_cli import getting, output, targets
 
-    query = getting.Query(
-        targets.parse(what), all_namespaces, labels, fields, output.check(form), watch, headers=not no_headers
-    )
+    meant = targets.parse(what)
+    if failed:
+        from casare_cli import deadletters
+
+        meant, fields = deadletters.only(meant, fields)
+    query = getting.Query(meant, all_namespaces, labels, fields, output.check(form), watch, headers=not no_headers)
     with session.of(context).client(namespace) as client:
         return getting.show(client, query)

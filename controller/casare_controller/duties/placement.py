@@ -1,132 +1,285 @@
 """Which queued job goes to which robot? In memory over queue heads and robots, then one guarded write.
 
-What was read may be stale by the time it is written, so the write looks again under the history lock: the job is still
-to be placed, the robot still has room and may take work. What no longer fits simply waits for the next tick.
+What was read may be stale by the time it is written, so the write looks again under the history lock: the job is as it
+was and still to be placed, the robot still has room and may take work, its namespace and its concurrency key have room.
+What no longer fits simply waits for the next tick.
+
+A tick reads a bounded number of queues and keys, however many there are. Where there are more it goes on from where it
+stopped, and a run does not end before it has been through all of them or no robot is free. The order of ranks and the
+shares hold within what one tick reads: up to `placing.QUEUES` queues that is everything.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import orjson
 
 from casare_api.decisions import lifecycle
-from casare_api.decisions.placement import Assignment, Queue, Requirements, Robot, place
+from casare_api.decisions.placement import Assignment, Fleet, Key, Queue, Requirements, Robot, place_on
 from casare_api.decisions.reasons import reasons_for
-from casare_api.kinds import Object
-from casare_api.kinds.job import JOB, JobPhase
-from casare_store import queues
+from casare_api.kinds import Object, dig
+from casare_api.kinds.job import JOB
+from casare_store import placing, queues
 from casare_store.batch import Batch
 from casare_store.events import Recorder
-from casare_store.queues import QueueHead, RobotState
+from casare_store.placing import Connection, Head, Look, Place, Room
+from casare_store.queues import QueueHead
 from casare_store.store import Store
 
-PER_TICK = 1000  # jobs
+PER_TICK = 2000  # jobs
 PER_WRITE = 500  # jobs in one transaction, so that other writers get their turn
+PER_SEND = 125  # jobs that Postgres writes while the next are worked out
 MAX_REASONS = 20
-TELL_EVERY = 5.0  # seconds after which reasons are written again: another controller may have written in between
+EXPLAINED = 500  # queues at a time
+TELL_EVERY = 1.0  # seconds between two explanations: nobody waits for them, and they take as long as a placement
+VIEW_FOR = 1.0  # seconds that robots are not read again while their slots are given out
+REPEAT_EVERY = 5.0  # seconds after which reasons are written again: another controller may have written in between
 
-Name = tuple[str, str]  # namespace, name
+Uid = str
+Asked = tuple[str, Requirements]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A robot as it was read last: idle, and as it is."""
+
+    rv: int
+    idle: Robot
+    robot: Robot
+
+
+@dataclass(slots=True)
+class View:
+    """The robots as they were read, less what was placed since. It serves for a while: the write looks again."""
+
+    robots: list[Robot]
+    read_at: float
+    room: int = field(init=False)  # free slots
+    _fleet: Fleet | None = None
+    _asked: frozenset[Asked] = frozenset()
+    _taken: Counter[Uid] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.room = sum(one.free_slots for one in self.robots if one.schedulable)
+
+    def fleet(self, asked: list[Asked]) -> Fleet:
+        """The robots for those who ask for this: the same as the last time, if they asked then."""
+        if self._fleet is None or not self._asked.issuperset(asked):
+            self._fleet, self._asked = Fleet(asked, self.left()), frozenset(asked)
+        return self._fleet
+
+    def take(self, chosen: list[Assignment[Uid]]) -> None:
+        self.room -= len(chosen)
+        self._taken.update(one.robot.uid for one in chosen)
+
+    def left(self) -> list[Robot]:
+        """The robots once they have what was chosen."""
+        taken = self._taken
+        return [
+            replace(one, free_slots=one.free_slots - taken[one.uid]) if one.uid in taken else one for one in self.robots
+        ]
+
+
+@dataclass(slots=True)
+class Tick:
+    """What was read and decided at one time."""
+
+    waiting: list[QueueHead] = field(default_factory=list)
+    chosen: list[Assignment[Uid]] = field(default_factory=list)
+    texts: dict[Uid, str] = field(default_factory=dict)
+    has_more: bool = False  # jobs that were not looked at
+    parked: int = 0  # jobs that stood in the way of others
+    promoted: int = 0  # jobs whose concurrency key has room
 
 
 @dataclass(slots=True)
 class Placement:
-    """The duty. It keeps robots as it last parsed them, by all that can change, which only saves parsing."""
+    """The duty. What it keeps in memory only saves work: robots as it last parsed them, how many jobs a queue gave."""
 
     store: Store
     events: Recorder
     name: str = "placement"
     every: float = 1.0
-    watches: frozenset[str] = frozenset({"Job", "Robot"})
-    _robots: dict[str, tuple[RobotState, Robot]] = field(default_factory=dict)
+    watches: frozenset[str] = frozenset({"Job", "Robot", "Quota"})
     clock: Callable[[], float] = time.monotonic
+    _robots: dict[str, Known] = field(default_factory=dict)  # by the line that says how a robot is
+    _revisions: dict[str, int] = field(default_factory=dict)  # of robots, by uid
+    _view: View | None = None
+    _given: dict[tuple[str, int], int] = field(default_factory=dict)  # jobs that a queue gave in the last tick
+    _queue: Place = placing.START  # where the next look at queues begins
+    _key: Place = placing.FIRST_KEY  # where the next look at concurrency keys begins
+    _explained: int = 0  # queues that were explained since the first one
     _told: str = ""
     _told_at: float = -1e9
+    _looked_at: float = -1e9
 
     async def run_once(self) -> dict[str, int]:
-        placed = 0
+        placed, self._view = 0, None
+        waiting: dict[tuple[str, int], QueueHead] = {}
+        rounds = [1 + (self._queue != placing.START), 1 + (self._key != placing.FIRST_KEY)]  # until all has been seen
         while True:
-            waiting, fleet, chosen = await self._decide()
-            written = await self._write(chosen)
+            began = self._queue
+            tick = await self.decide()
+            written = await self.write(tick)
             placed += written
-            if not written or len(chosen) < PER_TICK:
-                await self._explain(waiting, fleet)
+            waiting |= {(one.namespace, one.class_): one for one in tick.waiting}
+            rounds[0] -= self._queue == placing.START
+            if tick.promoted and not began == self._queue == placing.START:
+                rounds[0] = 2  # they may have joined queues that were looked at before
+            rounds[1] -= self._key == placing.FIRST_KEY
+            is_done = max(rounds) <= 0 and not (tick.parked or (written and tick.has_more))
+            if is_done or (self._view is not None and not self._view.room):
+                await self._explain(list(waiting.values()))
                 return {"placed": placed}
 
-    async def _decide(self) -> tuple[list[QueueHead], list[Robot], list[Assignment[Name]]]:
+    async def decide(self) -> Tick:
         """Reads the queues' heads and the robots, and lets the pure function choose."""
-        async with self.store.pool.connection() as connection:
-            waiting = await queues.queues(connection)
-            if not waiting:
-                return [], [], []
-            fleet = await self._fleet(await queues.robots(connection))
-            room = sum(robot.free_slots for robot in fleet if robot.schedulable)
-            if not room:
-                return waiting, fleet, []
-            heads = await queues.heads(connection, waiting, min(room, PER_TICK))
+        look, promoted = await self._look()
+        tick = Tick(look.queues, promoted=promoted)
+        if tick.waiting:
+            view = await self._current()
+            if view.room:
+                await self._choose(tick, view, look.has_quotas or len({one.namespace for one in tick.waiting}) > 1)
+        return tick
+
+    async def _current(self) -> View:
+        if self._view is None or self.clock() - self._view.read_at > VIEW_FOR:
+            now = self.clock()
+            self._view = View(await self._fleet(), now)
+        return self._view
+
+    async def _look(self) -> tuple[Look, int]:
+        """The next queues, after what may join them because its concurrency key has room; how many jobs that are."""
+        async with self.store.batches.connection() as connection:
+            look = await placing.queues(connection, self._queue)
+            promoted, after = 0, None
+            if look.has_parked:
+                promoted, after = await placing.promote(connection, self._key)
+                if promoted:
+                    look = await placing.queues(connection, self._queue)
+        self._queue, self._key = look.after or placing.START, after or placing.FIRST_KEY
+        return look, promoted
+
+    async def _choose(self, tick: Tick, view: View, with_shares: bool) -> None:
+        """Reads the heads of those queues that have a free slot somewhere, and decides."""
+        asked = [(one, (one.namespace, _requirements(one.requirements))) for one in tick.waiting]
+        fleet = view.fleet([each for _, each in asked])
+        able = [(one, each, slots) for one, each in asked if (slots := fleet.slots(each))]
+        if not able:
+            return
+        even = PER_TICK // len(able)
+        likely = [8 + self._given.get((one.namespace, one.class_), even) * 3 // 2 for one, _, _ in able]
         wanted = [
-            Queue(
-                one.namespace,
-                _requirements(one.requirements),
-                [(rank, (one.namespace, name)) for rank, name in heads.get((one.namespace, one.class_), [])],
-            )
-            for one in waiting
+            (one, min(slots, PER_TICK, most), each[1].prefers_same_robot)
+            for (one, each, slots), most in zip(able, likely, strict=True)
         ]
-        return waiting, fleet, place(wanted, fleet)[:PER_TICK]
+        async with self.store.batches.connection() as connection:
+            found, shares = await placing.heads(connection, wanted, with_shares)
+            full = [head.uid for heads in found for head in heads if head.is_full]
+            if full:
+                await placing.park(connection, full)
+        waiting = [
+            _queue(each, heads, is_cut=len(heads) == most and (most < slots or any(head.key for head in heads)))
+            for (_, each, slots), (_, most, _), heads in zip(able, wanted, found, strict=True)
+        ]
+        live = {(one.namespace, head.key): head.live
+                for (one, _, _), heads in zip(able, found, strict=True) for head in heads if head.key}  # fmt: skip
+        tick.chosen = place_on(fleet, waiting, shares, live, PER_TICK)
+        view.take(tick.chosen)
+        tick.texts = {head.uid: head.text for heads in found for head in heads if head.text}
+        tick.parked = len(full)
+        tick.has_more = len(tick.chosen) >= PER_TICK or any(one.more for one in waiting)
+        self._remember(able, found, tick)
 
-    async def _fleet(self, states: list[RobotState]) -> list[Robot]:
+    def _remember(
+        self, able: Sequence[tuple[QueueHead, object, int]], found: Sequence[Sequence[Head]], tick: Tick
+    ) -> None:
+        chosen = {one.job for one in tick.chosen}
+        self._given = {
+            (one.namespace, one.class_): sum(head.uid in chosen for head in heads)
+            for (one, _, _), heads in zip(able, found, strict=True)
+        }
+
+    async def _fleet(self) -> list[Robot]:
         """The robots as they are now; only those that changed are read and parsed again."""
-        now = {one.uid: one for one in states}
-        changed = [uid for uid, state in now.items() if uid not in self._robots or self._robots[uid][0] != state]
-        if changed:
-            async with self.store.pool.connection() as connection:
-                for obj in await queues.robot_objects(connection, changed):
-                    state = now[obj["metadata"]["uid"]]
-                    robot = Robot.from_object(obj, used_slots=state.used, online=state.online)
-                    self._robots[state.uid] = (state, robot)
-        self._robots = {uid: self._robots[uid] for uid in now if uid in self._robots}
-        return [robot for _, robot in self._robots.values()]
+        async with self.store.pool.connection() as connection:
+            lines = await placing.robots(connection)
+            unknown = [line.split(" ") for line in lines if line not in self._robots]
+            if unknown:
+                await self._learn(connection, unknown)
+        self._robots = {line: self._robots[line] for line in lines if line in self._robots}
+        if unknown:
+            self._revisions = {one.robot.uid: one.rv for one in self._robots.values()}
+        return [one.robot for one in self._robots.values()]
 
-    async def _write(self, chosen: list[Assignment[Name]]) -> int:
+    async def _learn(self, connection: Connection, unknown: list[list[str]]) -> None:
+        idle = {(one.robot.uid, one.rv): one.idle for one in self._robots.values()}
+        unread = [uid for uid, rv, _, _ in unknown if (uid, int(rv)) not in idle]
+        for obj in await queues.robot_objects(connection, unread) if unread else ():
+            meta = obj["metadata"]
+            idle[meta["uid"], int(meta["resourceVersion"])] = Robot.from_object(obj)
+        for uid, rv, online, used in unknown:
+            one = idle.get((uid, int(rv)))  # None: it changed since; the next tick has it
+            if one is not None:
+                known = Known(int(rv), one, one.observed(int(used), online == "1"))
+                self._robots[f"{uid} {rv} {online} {used}"] = known
+
+    async def write(self, tick: Tick) -> int:
+        """Writes what still holds of what was chosen; how many."""
         written = 0
-        for start in range(0, len(chosen), PER_WRITE):
-            written += await self._write_some(chosen[start : start + PER_WRITE])
+        for start in range(0, len(tick.chosen), PER_WRITE):
+            written += await self._write_some(tick.chosen[start : start + PER_WRITE], tick.texts)
+        if written < len(tick.chosen):  # things are not as they were
+            self._view = None
         return written
 
-    async def _write_some(self, chosen: list[Assignment[Name]]) -> int:
+    async def _write_some(self, chosen: list[Assignment[Uid]], texts: dict[Uid, str]) -> int:
         """The guarded write of some assignments; how many still held."""
+        jobs = {one.job: orjson.loads(texts[one.job]) for one in chosen if one.job in texts}
+        if len(jobs) < len(chosen):
+            async with self.store.batches.connection() as connection:
+                jobs = await placing.texts(connection, [one.job for one in chosen])
         placed: list[Object] = []
         async with self.store.batch() as batch:
-            room = await queues.room(batch, sorted({one.robot.uid for one in chosen}))
-            known = await batch.read(("Job", *one.job) for one in chosen)
+            room = await _room(batch, chosen, jobs)
             for one in chosen:
-                job, uid = known.get(("Job", *one.job)), one.robot.uid
-                rv, free = room.get(uid, (0, 0))
-                # Another revision than the one that was looked at: it may have been paused in between.
-                if job is not None and free > 0 and rv == self._robots[uid][0].rv and _is_placeable(job):
-                    room[uid] = rv, free - 1
+                job = jobs.get(one.job)
+                if job is not None and _take(room, job, one.robot, self._revisions.get(one.robot.uid)):
                     placed.append(_assign(batch, job, one.robot))
+                    if len(placed) % PER_SEND == 0:
+                        await batch.send()
+            _note_robots(batch, placed)
             await batch.commit()
         for job in placed:
             status = job["status"]
             self.events.tell(job, "Assigned", f"attempt {status['attempt']} goes to {status['robotName']}")
         return len(placed)
 
-    async def _explain(self, waiting: list[QueueHead], fleet: list[Robot]) -> None:
+    async def _explain(self, waiting: list[QueueHead]) -> None:
         """Keeps one plain reason per rule for every queue that waits; nothing is written when nothing changed."""
-        why = reasons_for([(one.namespace, _requirements(one.requirements)) for one in waiting], fleet)
+        if self.clock() - self._looked_at < TELL_EVERY:
+            return
+        self._looked_at = self.clock()
+        start = self._explained if self._explained < len(waiting) else 0
+        some = waiting[start : start + EXPLAINED]
+        self._explained = start + EXPLAINED
+        left = (await self._current()).left() if some else []
+        why = reasons_for([(one.namespace, _requirements(one.requirements)) for one in some], left)
         said = {
             (one.namespace, one.class_): f'"reasons":{orjson.dumps(found[:MAX_REASONS]).decode()},'
-            for one, found in zip(waiting, why, strict=True)
+            for one, found in zip(some, why, strict=True)
+            if found
         }
         digest = hashlib.sha256(repr(sorted(said.items())).encode()).hexdigest()
-        if digest != self._told or self.clock() - self._told_at > TELL_EVERY:
+        if digest != self._told or self.clock() - self._told_at > REPEAT_EVERY:
             async with self.store.pool.connection() as connection:
-                await queues.save_reasons(connection, said)
+                await placing.save_reasons(connection, [(one.namespace, one.class_) for one in some], said)
             self._told, self._told_at = digest, self.clock()
 
 
@@ -135,11 +288,63 @@ def _requirements(canonical: str) -> Requirements:
     return Requirements.from_dict(orjson.loads(canonical))
 
 
-def _is_placeable(job: Object) -> bool:
-    return lifecycle.phase(job) is JobPhase.QUEUED and not job["status"].get("heldUntil")
+def _queue(asked: tuple[str, Requirements], heads: Sequence[Head], is_cut: bool) -> Queue[Uid]:
+    jobs = [(head.rank, head.uid) for head in heads]
+    keyed = {head.uid: (head.key, head.limit) for head in heads if head.key is not None}
+    return Queue(*asked, jobs, keyed, {head.uid: head.last for head in heads if head.last}, is_cut)
+
+
+# -- the write -----------------------------------------------------------------------------------------------------
+
+
+async def _room(batch: Batch, chosen: list[Assignment[Uid]], jobs: dict[Uid, Object]) -> Room:
+    keys = {claim[0] for job in jobs.values() if (claim := _claim(job)) is not None}
+    namespaces = {job["metadata"]["namespace"] for job in jobs.values()}
+    return await placing.room(batch, list(jobs), {one.robot.uid for one in chosen}, namespaces, keys)
+
+
+def _take(room: Room, job: Object, robot: Robot, rv: int | None) -> bool:
+    """Whether there is room for the assignment, which is taken then.
+
+    Another revision of job or robot than the one that was looked at: it may have been cancelled or paused in between.
+    """
+    meta, claim = job["metadata"], _claim(job)
+    robot_rv, free = room.robots.get(robot.uid, (None, 0))
+    if room.jobs.get(meta["uid"]) != int(meta["resourceVersion"]) or robot_rv != rv or free < 1:
+        return False
+    namespace = meta["namespace"]
+    if room.namespaces.get(namespace, 1) < 1 or (claim is not None and room.live.get(claim[0], 0) >= claim[1]):
+        return False
+    room.robots[robot.uid] = rv or 0, free - 1
+    if namespace in room.namespaces:
+        room.namespaces[namespace] -= 1
+    if claim is not None:
+        room.live[claim[0]] = room.live.get(claim[0], 0) + 1
+    return True
+
+
+def _claim(job: Object) -> tuple[Key, int] | None:
+    """A job's concurrency key and how many jobs of it may run."""
+    shared = job["spec"].get("concurrency") or {}
+    if shared.get("key") is None:
+        return None
+    return (job["metadata"]["namespace"], shared["key"]), int(shared.get("limit", 1))
 
 
 def _assign(batch: Batch, job: Object, robot: Robot) -> Object:
     new = batch.stage(JOB, job, lifecycle.assign(job, robot.name, robot.uid, batch.now))
     assert new is not None
     return new
+
+
+def _note_robots(batch: Batch, placed: Sequence[Object]) -> None:
+    """Which robot each workflow was with last, for those that like to have the same again."""
+    latest: dict[tuple[str, str], str] = {}
+    for job in placed:
+        prefers = (job["spec"].get("requirements") or {}).get("prefer")
+        if prefers and any(one.get("sameRobot") for one in prefers):
+            workflow = dig(job, "spec", "workflowRef", "name")
+            if workflow:
+                latest[job["metadata"]["namespace"], workflow] = job["status"]["robotUID"]
+    for (namespace, workflow), robot in sorted(latest.items()):
+        placing.remember(batch, namespace, workflow, robot)

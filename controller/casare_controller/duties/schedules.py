@@ -26,11 +26,12 @@ from casare_api.machinery import names, templates, times
 from casare_api.machinery.admission import admit
 from casare_api.machinery.errors import ApiError
 from casare_store import admission, objects
-from casare_store.batch import Batch, Change, Key, OutcomeUnknown
+from casare_store.batch import IDEMPOTENCY, Batch, Change, Key, OutcomeUnknown
 from casare_store.connection import DatabaseError
 from casare_store.events import Recorder
+from casare_store.headroom import Headroom
 from casare_store.store import Store
-from casare_store.writer import Context, apply
+from casare_store.writer import Context, Found, Operation, apply
 
 PER_RUN = 50  # schedules in one transaction
 LONGEST_IN_NAME = 200  # characters of a schedule's name in those of its fires
@@ -220,13 +221,24 @@ async def _make_job(batch: Batch, schedule: Object, decision: FireDecision, name
     if verdict.action == "Skip" or exists:
         return {"outcome": "Skipped", "reason": verdict.reason or "a job of this name is there already"}
     try:
-        creation = admission.create(JOB, admit(JOB, _job(schedule, decision.time, name))[0])
-        apply(batch, creation, Context(batch.now, await batch.read(creation.reads), batch.also))
+        made = await _create(batch, admission.create(JOB, admit(JOB, _job(schedule, decision.time, name))[0]))
     except (ApiError, ValueError) as error:
         return {"outcome": "Skipped", "reason": f"the job can't be made: {getattr(error, 'message', error)}"}
+    if isinstance(made, Found):
+        return {"outcome": "Skipped", "reason": f"job {made['metadata']['name']} has the same spec.idempotencyKey"}
     if verdict.action == "Replace":
         _cancel(batch, [*active, *queued])
     return {"outcome": "Fired", "jobName": name, "reason": decision.message}
+
+
+async def _create(batch: Batch, creation: Operation) -> Object | None:
+    """Stages the job, or finds the one that has its idempotencyKey. Raises ApiError."""
+    known = await batch.read(creation.reads if creation.instead is None else (*creation.reads, creation.instead))
+    for change in batch.unsent:  # no query sees it yet
+        if creation.instead == (IDEMPOTENCY, *_key(change)[1:2], dig(change.new or {}, "spec", "idempotencyKey")):
+            known[creation.instead] = change.state
+    room = await Headroom().look(batch, known, 1)
+    return apply(batch, creation, Context(batch.now, known, batch.also, room=room))
 
 
 def _job(schedule: Object, moment: datetime, name: str) -> Object:

@@ -39,7 +39,8 @@ ALTER TABLE jobs
     ADD COLUMN idempotency text COLLATE "C",
     ADD COLUMN last_robot uuid,
     ADD CONSTRAINT jobs_parked_queued CHECK (NOT parked OR phase = 'Queued' AND NOT ready AND ckey IS NOT NULL);
-CREATE INDEX jobs_parked ON jobs (namespace, ckey, class, rank) WHERE parked;
+CREATE INDEX jobs_parked ON jobs (namespace, ckey, class, climit, rank) WHERE parked;
+CREATE INDEX jobs_promoted ON jobs (namespace, ckey, class, climit, rank) WHERE ready AND ckey IS NOT NULL;
 CREATE INDEX jobs_keyed ON jobs (namespace, ckey) WHERE phase IN ('Assigned', 'Running') AND ckey IS NOT NULL;
 CREATE INDEX jobs_held ON jobs (namespace) WHERE phase = 'Queued' AND NOT ready;
 CREATE UNIQUE INDEX jobs_idempotency ON jobs (namespace, idempotency) WHERE idempotency IS NOT NULL;

@@ -1,0 +1,331 @@
+"""20,000 jobs on 50 robots while servers, Postgres and robots are killed again and again: the counts match exactly.
+
+Two apiservers, two controllers and a Postgres are real processes that die by kill -9 and are started again. The robots
+are simulated agents over real HTTP: some die with all they know, some come back with their disk, some fall silent until
+they count as lost and come back late. How far the work is decides what dies next, never the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from casare_agent.assignment import Assignment
+from casare_agent.assignments import fields_of
+from casare_api.kinds import KINDS, Object
+from casare_client import Client
+from casare_migrations import runner
+from casare_store import embedded
+
+from ..conftest import Server, free_port, until
+from ..invariants import CHANGES, ROWS, History, Starts
+from ..robots import Agent
+from .lines import BROKEN, Line
+
+JOBS = int(os.environ.get("CASARE_SOAK_JOBS", "20000"))
+ROBOTS, SLOTS, PER_REQUEST = 50, 20, 500
+ONCE_EVERY = 10  # every tenth job may be started only once
+WITHIN = 200.0  # seconds; then something hangs
+SILENCE = 12.0  # seconds: longer than a lease and lostAfter together
+API = "fleet.casare.net/v1"
+VICTIMS = ["apiserver-0", "controller-0", "postgres", "apiserver-1", "controller-1", "postgres", "apiserver-0",
+           "controller-0", "apiserver-1", "postgres"]  # fmt: skip
+FATES = ["forgets", "forgets", "returns", "stays away", "falls silent"]
+
+
+class Fleet(Server):
+    """Two apiservers and two controllers on a Postgres of their own."""
+
+    place: Path
+    postgres: embedded.Server
+    ports: list[int]
+
+    def start(self) -> None:
+        self.ports = [free_port(), free_port()]
+        for number in range(2):
+            self.begin(f"apiserver-{number}")
+            self.begin(f"controller-{number}")
+        self.port = self.ports[0]
+        until(self.is_ready, lambda: f"the apiserver is ready; {self.log('apiserver-0')}")
+
+    def begin(self, name: str) -> None:
+        kind, number = name.split("-")
+        self.run(name, "-m", f"casare_{kind}", CASARE_PORT=str(self.ports[int(number)]))
+
+    def kill_and_restart(self, name: str) -> None:
+        """kill -9, and it is started again."""
+        if name != "postgres":
+            self.kill(name)
+            self.begin(name)
+            return
+        os.kill(self.postgres.pid, signal.SIGKILL)
+        until(lambda: not self.postgres.alive(), "Postgres is dead")
+        self.postgres = embedded.Server.start(self.place / "data")
+
+    def story(self) -> str:
+        """For whoever reads the failure: the end of every log."""
+        return "".join(f"\n--- {name}, {process.poll()}\n{self.log(name)}" for name, process in self.processes.items())
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    place = Path(tempfile.mkdtemp(prefix="casare-soak-"))
+    place.chmod(0o755)
+    own = embedded.Server.start(place / "data")
+    runner.migrate(own.url)
+    found = Fleet(own.url, tmp_path)
+    found.place, found.postgres = place, own
+    try:
+        found.start()
+        yield found
+    finally:
+        found.stop()
+        found.postgres.stop()
+        shutil.rmtree(place)
+
+
+@dataclass
+class Robot:
+    """A robot over all of its agent's lives."""
+
+    name: str
+    uid: str
+    line: Line
+    starts: Starts
+    ended: Counter[str]  # jobs whose end the server has, by phase
+    agent: Agent
+    wanted: dict[str, Assignment] = field(default_factory=dict)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    interval: float = 3.0
+
+    async def live(self) -> None:
+        """Its agent is there, until this is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.work())
+            group.create_task(self.follow())
+
+    async def work(self) -> None:
+        """The agent's loop: look, plan, report, and once more when there is news or a heartbeat is due."""
+        while True:
+            self.wake.clear()
+            self.agent.see(self.wanted)
+            running = self.agent.running()
+            if not await self.report():
+                await asyncio.sleep(0.2)
+                continue
+            for uid in running:  # what ran before this report is over now
+                if self.agent.held[uid].stage == "Running":
+                    self.agent.end(uid, "Succeeded", exitCode=0)
+            if not self.agent.running() and not self.agent.news():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self.interval):  # wait_for may swallow that its task is cancelled
+                        await self.wake.wait()
+
+    async def report(self) -> bool:
+        """Says what there is to say; False where nobody answered."""
+        entries = self.agent.news()
+        try:
+            code, answer = await self.line.call(
+                "POST", KINDS["Robot"].path("default", self.name, "report"), {"jobs": entries}
+            )
+        except BROKEN:
+            return False
+        if code != 200:
+            self.line.close()
+            return False
+        self.interval = answer["intervalSeconds"]
+        for entry, one in zip(entries, answer["jobs"], strict=True):
+            self.agent.answered(entry, one["code"])
+            if one["code"] == 200 and entry["phase"] != "Running":
+                self.ended[entry["phase"]] += 1
+        return True
+
+    async def follow(self) -> None:
+        """Its jobs as real agents follow them: a list, then a watch from there; after any trouble from the start."""
+        path = KINDS["Job"].path(None)
+        selector = f"fieldSelector={fields_of(self.uid).replace('!', '%21')}"
+        line = Line(self.line.ports, self.line.key, self.line.turn)
+        while True:
+            with contextlib.suppress(*BROKEN):
+                code, found = await line.call("GET", f"{path}?{selector}")
+                if code == 200:
+                    self.now_wanted({one.uid: one for one in map(Assignment.of, found["items"])})
+                    since = found["metadata"]["resourceVersion"]
+                    async for event in line.watch(f"{path}?watch=true&resourceVersion={since}&{selector}"):
+                        if event["type"] == "ERROR":
+                            break
+                        self.see(event)
+            await asyncio.sleep(0.2)
+
+    def see(self, event: Object) -> None:
+        one = Assignment.of(event["object"])
+        rest = {uid: kept for uid, kept in self.wanted.items() if uid != one.uid}
+        self.now_wanted(rest if event["type"] == "DELETED" else {**rest, one.uid: one})
+
+    def now_wanted(self, wanted: dict[str, Assignment]) -> None:
+        self.wanted = wanted
+        self.wake.set()
+
+
+@dataclass
+class Soak:
+    """The whole run in one event loop."""
+
+    fleet: Fleet
+    robots: list[Robot]
+    random: random.Random
+    ended: Counter[str]
+    told: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    lives: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    fates: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def run(self) -> None:
+        """Until every job has ended. Raises TimeoutError when that takes too long."""
+        for robot in self.robots:
+            self.begin(robot)
+        submitting = asyncio.create_task(self.submit())
+        async with asyncio.timeout(WITHIN):
+            for number, victim in enumerate(VICTIMS):
+                await self.progress((number + 1) * JOBS // (len(VICTIMS) + 2))
+                for robot in self.random.sample(self.robots, 3):
+                    self.fates.append(asyncio.create_task(self.befall(robot, self.random.choice(FATES))))
+                self.tell(victim)
+                self.fleet.kill_and_restart(victim)  # not in a thread: Postgres would live no longer than that
+            await submitting
+            await asyncio.gather(*self.fates)
+            while await asyncio.to_thread(unfinished, self.fleet.database):
+                self.check_lives()
+                await asyncio.sleep(0.3)
+        self.tell("all have ended")
+        for life in self.lives.values():
+            life.cancel()
+        await asyncio.wait(self.lives.values())
+
+    def tell(self, what: str) -> None:
+        self.told.append(f"{time.monotonic() - self.began:.1f} s, {sum(self.ended.values())} jobs: {what}")
+
+    def begin(self, robot: Robot) -> None:
+        self.lives[robot.name] = asyncio.create_task(robot.live(), name=robot.name)
+
+    async def befall(self, robot: Robot, fate: str) -> None:
+        """Something happens to a robot. It gets over it."""
+        self.tell(f"{robot.name} {fate}")
+        life = self.lives[robot.name]
+        if not life.cancel():
+            return  # it is away already
+        await asyncio.wait([life])
+        robot.line.close()
+        if fate in ("stays away", "falls silent"):
+            await asyncio.sleep(SILENCE)
+        if fate != "falls silent":
+            robot.agent, robot.wanted = Agent(robot.starts, robot.agent.journal if fate == "returns" else {}), {}
+        self.begin(robot)
+
+    async def progress(self, jobs: int) -> None:
+        """Until so many jobs have ended."""
+        while sum(self.ended.values()) < jobs:
+            self.check_lives()
+            await asyncio.sleep(0.05)
+
+    def check_lives(self) -> None:
+        """A life ends only when it is cancelled: anything else is the test's own error."""
+        for life in self.lives.values():
+            if life.done() and not life.cancelled():
+                life.result()
+
+    async def submit(self) -> None:
+        """All jobs, each request again until it is answered; what was lost on the way is found by its key."""
+        line = Line(self.fleet.ports, self.fleet.admin_key)
+        for first in range(0, JOBS, PER_REQUEST):
+            numbers = range(first, min(first + PER_REQUEST, JOBS))
+            body = {"apiVersion": API, "kind": "JobList", "items": [job(number) for number in numbers]}
+            while not await self.submitted(line, body):
+                await asyncio.sleep(0.2)
+        line.close()
+
+    async def submitted(self, line: Line, body: Object) -> bool:
+        try:
+            code, said = await line.call("POST", KINDS["Job"].path("default"), body)
+        except BROKEN:
+            return False
+        if code in (429, 503):
+            return False
+        assert code == 200, said
+        return all(one["code"] in (200, 201) for one in said["items"])
+
+
+def job(number: int) -> Object:
+    workflow = "once" if number % ONCE_EVERY == 0 else "again"
+    spec = {"workflowRef": {"name": workflow}, "idempotencyKey": f"soak-{number}"}
+    return {"apiVersion": API, "kind": "Job", "metadata": {"generateName": f"{workflow}-"}, "spec": spec}
+
+
+def prepare(fleet: Fleet, starts: Starts, ended: Counter[str]) -> list[Robot]:
+    """Workflows and robots, each robot with a key of its own."""
+    with fleet.client() as client:
+        for name, retry in (("once", {"onRobotLost": "Fail"}), ("again", {"robotLostLimit": 1000})):
+            spec = {"runner": "command", "args": ["true"], "retry": retry, "lostAfter": "1s"}
+            client.create({"apiVersion": API, "kind": "Workflow", "metadata": {"name": name}, "spec": spec})
+        return [prepare_robot(client, fleet, f"robot-{number}", starts, ended) for number in range(ROBOTS)]
+
+
+def prepare_robot(client: Client, fleet: Fleet, name: str, starts: Starts, ended: Counter[str]) -> Robot:
+    made = {"apiVersion": API, "kind": "Robot", "metadata": {"name": name}, "spec": {"maxConcurrentJobs": SLOTS}}
+    uid = client.create(made)["metadata"]["uid"]
+    key = {"apiVersion": API, "kind": "ApiKey", "metadata": {"name": name}, "spec": {"role": "robot", "robotName": name}}
+    client.create(key)
+    return Robot(name, uid, Line(fleet.ports, client.issue_key(name)), starts, ended, Agent(starts))
+
+
+def unfinished(url: str) -> int:
+    """How many jobs have not ended; all of them while Postgres is not there."""
+    with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url, connect_timeout=2) as connection:
+        found = connection.execute("SELECT count(*) FROM jobs WHERE phase IN ('Queued', 'Assigned', 'Running')")
+        return int(found.fetchone()[0])  # type: ignore[index]
+    return JOBS
+
+
+def replay(url: str) -> History:
+    """The whole history, every change checked, and the rows against it."""
+    history = History()
+    with psycopg.connect(url) as connection, connection.cursor(name="changes") as cursor:
+        cursor.itersize = 5000
+        history.follow(cursor.execute(CHANGES, (0,)))
+        history.check_rows(connection.execute(ROWS))
+    return history
+
+
+def test_20000_jobs_outlive_the_death_of_everything_exactly_once(fleet: Fleet) -> None:
+    starts, ended = Starts(), Counter[str]()
+    seed = random.randrange(2**32)
+    soak = Soak(fleet, prepare(fleet, starts, ended), random.Random(seed), ended)
+    try:
+        asyncio.run(soak.run())
+    except TimeoutError:
+        left = unfinished(fleet.database)
+        pytest.fail(f"seed {seed}: it hangs, {left} jobs have not ended; {ended}; {soak.told} {fleet.story()}")
+    for name in list(fleet.processes):  # nothing changes any more
+        if name.startswith(("apiserver", "controller")):
+            fleet.kill(name)
+    history = replay(fleet.database)
+    starts.check(history)
+    assert len({one["spec"]["idempotencyKey"] for one in history.jobs.values()}) == len(history.jobs) == JOBS
+    assert set(history.ended) == set(history.jobs) and set(history.ended.values()) == {1}, "each ended once"
+    phases = Counter((one["spec"]["workflowRef"]["name"], one["status"]["phase"]) for one in history.jobs.values())
+    at_most_once = phases["once", "Succeeded"] + phases["once", "Failed"]
+    assert (phases["again", "Succeeded"], at_most_once) == (JOBS - JOBS // ONCE_EVERY, JOBS // ONCE_EVERY), phases
+    assert phases["once", "Failed"] and any(one["status"]["attempt"] > 1 for one in history.jobs.values()), "calm"

@@ -1,0 +1,100 @@
+"""An agent without processes: what real agents decide and say, and nothing of how they run things.
+
+It plans with the agent's own pure function and moves its attempts along the same stages (`casare_agent.attempt`); a
+process starts when the server has acknowledged Running, which is noted in the book of starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from casare_agent.assignment import Assignment
+from casare_agent.plan import LIVE, Begin, Cancel, Forget, Held, Intake, Settle, Stage, Withdraw, plan
+from casare_api.kinds import Object
+
+from .invariants import Starts
+
+_OVER = frozenset({404, 409})
+
+
+@dataclass
+class Attempt:
+    """One attempt as an agent holds it; `result` is what it says at its end."""
+
+    assignment: Assignment
+    stage: Stage = Stage.ANNOUNCED
+    result: Object = field(default_factory=dict)
+
+    def identity(self) -> Object:
+        about = self.assignment
+        return {"namespace": about.namespace, "name": about.name, "uid": about.uid, "attempt": about.attempt}
+
+
+@dataclass
+class Agent:
+    """One life of a robot's program. `journal` is its disk: results that were not delivered outlive it there."""
+
+    starts: Starts
+    journal: dict[str, Attempt] = field(default_factory=dict)
+    held: dict[str, Attempt] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.held = dict(self.journal)
+
+    def see(self, wanted: Mapping[str, Assignment], intake: Intake = Intake.OPEN) -> None:
+        """Moves on what it holds, given the jobs that the server wants here."""
+        held = {uid: Held(one.assignment.attempt, one.stage) for uid, one in self.held.items()}
+        for action in plan(wanted, held, intake):
+            match action:
+                case Begin(assignment):
+                    self.held[assignment.uid] = Attempt(assignment)
+                case Settle(assignment, phase, reason, message):
+                    self.held[assignment.uid] = Attempt(assignment)
+                    self.end(assignment.uid, phase, reason=reason, message=message)
+                case Cancel(uid):
+                    self.end(uid, "Cancelled")
+                case Withdraw(uid):
+                    self.held[uid].stage = Stage.DELIVERED
+                case Forget(uid):
+                    del self.held[uid]
+
+    def running(self) -> list[str]:
+        """The jobs whose processes run, by uid."""
+        return [uid for uid, one in self.held.items() if one.stage is Stage.RUNNING]
+
+    def end(self, uid: str, phase: str, **facts: Any) -> None:
+        """An attempt is over: its process ended, or was ended, or never began."""
+        one = self.held[uid]
+        assert one.stage in LIVE
+        one.stage, one.result = Stage.ENDED, {"phase": phase, **facts}
+        self.journal[uid] = one
+
+    def leave(self, wanted: Mapping[str, Assignment]) -> None:
+        """It was told to end and waits no longer: it gives back what it has."""
+        for uid, one in self.held.items():
+            if one.stage in LIVE:
+                self.end(uid, "Drained", reason="AgentStopped")
+        self.see(wanted, Intake.RETURNED)
+
+    def news(self) -> list[Object]:
+        """What the server has to hear."""
+        said = {Stage.ANNOUNCED: {"phase": "Running"}}
+        entries = ((one, one.result if one.stage is Stage.ENDED else said.get(one.stage)) for one in self.held.values())
+        return [{**one.identity(), **words} for one, words in entries if words]
+
+    def answered(self, entry: Object, code: int) -> None:
+        """What the server said to an entry."""
+        one = self.held.get(entry["uid"])
+        if one is None or one.assignment.attempt != entry["attempt"]:
+            return
+        if entry["phase"] == "Running":
+            if code == 200 and one.stage is Stage.ANNOUNCED:
+                one.stage = Stage.RUNNING
+                self.starts.start(entry["uid"], entry["attempt"])
+            elif code in _OVER and one.stage in LIVE:
+                one.stage = Stage.DELIVERED
+        elif one.stage is Stage.ENDED and (code in (200, 422) or code in _OVER):
+            one.stage = Stage.DELIVERED
+            self.journal.pop(entry["uid"], None)
