@@ -109,6 +109,11 @@ class Robot:
 
     def answered(self, status: int, body: bytes) -> None:
         sent, self.sent = self.sent or [], None
+        if status == 503:  # said again in a moment, as a real agent does
+            self.fleet.refused += 1
+            self.news = sent + self.news
+            asyncio.get_running_loop().call_later(0.2, self.report)
+            return
         if status != 200:
             self.fleet.failed(f"a report: {status} {body[:200].decode(errors='replace')}")
             return
@@ -126,7 +131,7 @@ class Fleet:
     def __init__(self, port: int, key: str) -> None:
         self.port, self.key = port, key
         self.robots: list[Robot] = []
-        self.reports = 0
+        self.reports = self.refused = 0
         self.failures: list[str] = []
         self.first_had: dict[str, int] = {}
         self.phases: Counter[bytes] = Counter()
@@ -210,7 +215,7 @@ async def lifecycles(fleet: Fleet, told: dict[str, Any]) -> None:
     submitted = 0
     path = samples.path(namespace, "jobs")
     for start in range(0, count, batch):
-        items = [samples.job(namespace, f"{told['prefix']}-{n:07d}") for n in range(start, min(start + batch, count))]
+        items = [samples.small_job(namespace, f"{told['prefix']}-{n:07d}") for n in range(start, min(start + batch, count))]
         status, said = await fleet.ask("POST", path, {"kind": "JobList", "items": items})
         if status != 200 or said["failed"]:
             raise OSError(f"jobs could not be submitted: {status} {str(said)[:300]}")

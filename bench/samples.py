@@ -8,6 +8,7 @@ import orjson
 
 GROUP = "/apis/fleet.casare.net/v1"
 SIZE = 700  # bytes of JSON as a client sends it
+SMALL = 400  # the same for a job among thousands
 NOTE = "bench.casare.net/note"  # annotation that fills an object up to its size
 WORKFLOW = "reconcile-invoices"
 
@@ -44,6 +45,18 @@ def job(namespace: str, name: str) -> dict[str, Any]:
     })  # fmt: skip
 
 
+def small_job(namespace: str, name: str) -> dict[str, Any]:
+    """A Job of 400 bytes that runs the benchmark's workflow, as one of a list."""
+    return _filled({
+        "metadata": {"name": name, "namespace": namespace, "labels": {"period": "2026-03"}, "annotations": {NOTE: ""}},
+        "spec": {
+            "workflowRef": {"name": WORKFLOW}, "timeout": "30m",
+            "requirements": {"capabilities": ["browser"], "tags": ["invoices"]},
+            "parameters": {"month": "2026-03", "ledger": "receivables"},
+        },
+    }, SMALL)  # fmt: skip
+
+
 def workflow(namespace: str) -> dict[str, Any]:
     """The workflow that the jobs name."""
     return {
@@ -62,8 +75,8 @@ def path(namespace: str, plural: str, name: str = "", subresource: str = "") -> 
     return "/".join(part for part in (f"{GROUP}/namespaces/{namespace}", plural, name, subresource) if part)
 
 
-def _filled(obj: dict[str, Any]) -> dict[str, Any]:
-    missing = SIZE - len(orjson.dumps(obj))
+def _filled(obj: dict[str, Any], size: int = SIZE) -> dict[str, Any]:
+    missing = size - len(orjson.dumps(obj))
     obj["metadata"]["annotations"][NOTE] = ("lorem ipsum dolor sit amet " * 30)[:missing]
-    assert len(orjson.dumps(obj)) == SIZE
+    assert len(orjson.dumps(obj)) == size
     return obj

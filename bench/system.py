@@ -118,6 +118,20 @@ def _wait_until_ready(server: Apiserver, log: Path) -> None:
     raise BenchmarkError(f"the apiserver does not get ready: {said}")
 
 
+@contextlib.contextmanager
+def controller(where: Place, database_url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A controller process, as long as the block lasts."""
+    env = {**_clean_environment(), "DATABASE_URL": database_url}
+    with (where.directory / f"controller-{secrets.token_hex(3)}.log").open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "casare_controller"], env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
 @dataclass(slots=True)
 class Child:
     """A process of a benchmark's own that is told what to do, and answers, one JSON line each."""

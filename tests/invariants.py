@@ -1,7 +1,7 @@
 """What must hold of jobs, whatever happened? Seen from outside: every change of the history in order, and the rows.
 
-`History` replays the change log and holds every change against the states before it; `Starts` is the robots' own book
-of the processes they started. Both raise AssertionError with the job and what is wrong with it.
+`History` replays the change log and holds every change against the states before it; `Book` is what the robots did.
+Both raise AssertionError with the job and what is wrong with it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ SELECT rv, kind, type, CASE WHEN kind IN ('Job', 'Robot', 'Quota') THEN object E
 FROM changes WHERE rv > %s ORDER BY rv"""
 ROWS = "SELECT head || tail, rv, phase, robot_uid::text, ready, parked, ckey, idempotency FROM jobs ORDER BY uid"
 
+ROBOTS_WORDS = frozenset({"Succeeded", "Failed", "Drained"})  # ends of attempts that only their robots can know
 Name = tuple[str, str]  # namespace, name
 
 
@@ -72,6 +73,10 @@ class History:
             assert key == dig(job, "spec", "concurrency", "key") and (key or not parked), f"ckey is {key}: {job}"
             assert idempotency == job["spec"].get("idempotencyKey"), f"idempotency is {idempotency}: {job}"
         assert found.keys() == self.jobs.keys(), f"no row: {[self.jobs[uid] for uid in self.jobs.keys() - found.keys()]}"
+
+    def job(self, uid: str) -> Object:
+        """A job as it is, or was last."""
+        return self.jobs.get(uid) or self.gone[uid]
 
     # -- one change of a job -----------------------------------------------------------------------------------------
 
@@ -138,26 +143,42 @@ class History:
 
 
 @dataclass
-class Starts:
-    """The processes that robots started, by job."""
+class Book:
+    """What robots did, in their own book: processes they started, what they said of attempts, what was acknowledged."""
 
-    attempts: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    started: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))  # attempts by job
+    said: set[tuple[str, int, str]] = field(default_factory=set)  # uid, attempt, phase
+    heard: dict[tuple[str, int], str] = field(default_factory=dict)  # the end that the server has
 
     def start(self, uid: str, attempt: int) -> None:
         """A process of this attempt starts."""
-        assert attempt not in self.attempts[uid], f"attempt {attempt} of {uid} was started twice"
-        self.attempts[uid].append(attempt)
+        assert attempt not in self.started[uid], f"attempt {attempt} of {uid} was started twice"
+        self.started[uid].append(attempt)
 
     def check(self, history: History) -> None:
+        """History says of attempts what robots said, and jobs that may run only once did."""
+        unsaid = {key for key in history.ran if (*key, "Running") not in self.said}
+        assert not unsaid, f"nobody said that these run: {unsaid}"
+        for uid in self.started:
+            self._check_starts(history, history.job(uid))
+        for job in (*history.jobs.values(), *history.gone.values()):
+            for one in job["status"].get("attempts") or ():
+                words = (job["metadata"]["uid"], one["number"], one["phase"])
+                assert one["phase"] not in ROBOTS_WORDS or words in self.said, f"nobody said {words}: {job}"
+        for (uid, number), phase_ in self.heard.items():
+            job = history.job(uid)
+            found = {one["number"]: one["phase"] for one in job["status"].get("attempts") or ()}
+            assert len(found) >= 20 or found.get(number) == phase_, f"{phase_} of attempt {number} was lost: {job}"
+
+    def _check_starts(self, history: History, job: Object) -> None:
         """What ran was Running before; an at-most-once job is started again only when its robot said that it failed."""
-        for uid, started in self.attempts.items():
-            job = history.jobs.get(uid) or history.gone[uid]
-            unknown = [number for number in started if (uid, number) not in history.ran]
-            assert not unknown, f"attempts {unknown} were started before they were Running: {job}"
-            if dig(job, "spec", "retry", "onRobotLost") in ("Fail", "Wait"):
-                failed = {one["number"] for one in job["status"].get("attempts") or [] if one["phase"] == "Failed"}
-                again = [number for number in sorted(started)[:-1] if number not in failed]
-                assert not again, f"started again after attempts {again}: {job}"
+        uid = job["metadata"]["uid"]
+        early = [number for number in self.started[uid] if (uid, number) not in history.ran]
+        assert not early, f"attempts {early} were started before they were Running: {job}"
+        if dig(job, "spec", "retry", "onRobotLost") in ("Fail", "Wait"):
+            failed = {one["number"] for one in job["status"].get("attempts") or [] if one["phase"] == "Failed"}
+            again = [number for number in sorted(self.started[uid])[:-1] if number not in failed]
+            assert not again, f"started again after attempts {again}: {job}"
 
 
 def _keep(kept: dict[str, Object], type_: str, obj: Object, by: str) -> None:

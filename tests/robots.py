@@ -1,7 +1,7 @@
 """An agent without processes: what real agents decide and say, and nothing of how they run things.
 
 It plans with the agent's own pure function and moves its attempts along the same stages (`casare_agent.attempt`); a
-process starts when the server has acknowledged Running, which is noted in the book of starts.
+process starts when the server has acknowledged Running. What it does is noted in the book.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from casare_agent.assignment import Assignment
 from casare_agent.plan import LIVE, Begin, Cancel, Forget, Held, Intake, Settle, Stage, Withdraw, plan
 from casare_api.kinds import Object
 
-from .invariants import Starts
+from .invariants import Book
 
 _OVER = frozenset({404, 409})
 
@@ -36,7 +36,7 @@ class Attempt:
 class Agent:
     """One life of a robot's program. `journal` is its disk: results that were not delivered outlive it there."""
 
-    starts: Starts
+    book: Book
     journal: dict[str, Attempt] = field(default_factory=dict)
     held: dict[str, Attempt] = field(init=False)
 
@@ -82,17 +82,21 @@ class Agent:
         """What the server has to hear."""
         said = {Stage.ANNOUNCED: {"phase": "Running"}}
         entries = ((one, one.result if one.stage is Stage.ENDED else said.get(one.stage)) for one in self.held.values())
-        return [{**one.identity(), **words} for one, words in entries if words]
+        news = [{**one.identity(), **words} for one, words in entries if words]
+        self.book.said.update((one["uid"], one["attempt"], one["phase"]) for one in news)
+        return news
 
     def answered(self, entry: Object, code: int) -> None:
         """What the server said to an entry."""
+        if code == 200 and entry["phase"] != "Running":
+            self.book.heard[entry["uid"], entry["attempt"]] = entry["phase"]
         one = self.held.get(entry["uid"])
         if one is None or one.assignment.attempt != entry["attempt"]:
             return
         if entry["phase"] == "Running":
             if code == 200 and one.stage is Stage.ANNOUNCED:
                 one.stage = Stage.RUNNING
-                self.starts.start(entry["uid"], entry["attempt"])
+                self.book.start(entry["uid"], entry["attempt"])
             elif code in _OVER and one.stage in LIVE:
                 one.stage = Stage.DELIVERED
         elif one.stage is Stage.ENDED and (code in (200, 422) or code in _OVER):

@@ -205,6 +205,7 @@ LOGGED = (
 )
 
 
+_PATHS = {kind.kind: tuple(kind.fields.values()) for kind in KINDS.values()}
 HEAD, TAIL = (next(n for n, (name, _) in enumerate(_COMMON) if name == of) for of in ("head", "tail"))
 
 
@@ -271,8 +272,10 @@ def field_values(kind: Kind, obj: Object) -> list[str]:
     """The values of the kind's selectable fields, in the order of `kind.selectable`; "" where one is missing."""
     meta = obj["metadata"]
     out = [meta["name"], meta.get("namespace") or ""]
-    for path in kind.fields.values():
-        value = dig(obj, *path)
+    for path in _PATHS[kind.kind]:
+        value: Any = obj
+        for key in path:
+            value = value.get(key) if value.__class__ is dict else None
         out.append("" if value is None else value if value.__class__ is str else str(value))
     return out
 

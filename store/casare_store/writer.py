@@ -81,15 +81,12 @@ class Operation:
     dry_run: bool = False
     max_bytes: int | None = None  # of the object's text
     instead: Key | None = None
+    key: Key = field(init=False)
+    keys: tuple[Key, ...] = field(init=False)  # what no other operation of the same batch may touch
 
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        """What no other operation of the same batch may touch."""
-        return (self.key,) if self.instead is None else (self.key, self.instead)
-
-    @property
-    def key(self) -> Key:
-        return (self.kind.kind, self.namespace, self.name)
+    def __post_init__(self) -> None:
+        self.key = (self.kind.kind, self.namespace, self.name)
+        self.keys = (self.key,) if self.instead is None else (self.key, self.instead)
 
 
 class Found(dict[str, Any]):

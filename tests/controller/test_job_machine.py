@@ -41,7 +41,7 @@ from casare_store.events import Recorder
 from casare_store.store import Store
 
 from ..conftest import drop_database, new_database
-from ..invariants import CHANGES, ROWS, History, Starts, phase
+from ..invariants import CHANGES, ROWS, Book, History, phase
 from ..robots import Agent
 
 API = "fleet.casare.net/v1"
@@ -154,7 +154,7 @@ class Fleet:
         cursor = await self.connection.execute("SELECT rv FROM heads")
         found = await cursor.fetchone()
         assert found is not None
-        self.history, self.starts = History(found[0]), Starts()
+        self.history, self.book = History(found[0]), Book()
         self.robots = [Robot(f"r{n}-{self.number}", {}) for n in range(ROBOTS)]
         self.ghosts: list[tuple[Robot, list[Object]]] = []  # reports that come a second time
 
@@ -209,7 +209,7 @@ class Fleet:
         await self.declare(robot)
         if not with_disk:
             robot.journal = {}
-        robot.agent, robot.leaving = Agent(self.starts, robot.journal), False
+        robot.agent, robot.leaving = Agent(self.book, robot.journal), False
         await self.look(robot)
 
     def die(self, robot: Robot) -> None:
@@ -343,7 +343,7 @@ class Fleet:
         self.history.follow(await cursor.fetchall())
         cursor = await self.connection.execute(ROWS)
         self.history.check_rows(await cursor.fetchall())
-        self.starts.check(self.history)
+        self.book.check(self.history)
 
 
 POLICIES = st.fixed_dictionaries(

@@ -31,7 +31,7 @@ from casare_migrations import runner
 from casare_store import embedded
 
 from ..conftest import Server, free_port, until
-from ..invariants import CHANGES, ROWS, History, Starts
+from ..invariants import CHANGES, ROWS, Book, History
 from ..robots import Agent
 from .lines import BROKEN, Line
 
@@ -104,7 +104,7 @@ class Robot:
     name: str
     uid: str
     line: Line
-    starts: Starts
+    book: Book
     ended: Counter[str]  # jobs whose end the server has, by phase
     agent: Agent
     wanted: dict[str, Assignment] = field(default_factory=dict)
@@ -232,7 +232,7 @@ class Soak:
         if fate in ("stays away", "falls silent"):
             await asyncio.sleep(SILENCE)
         if fate != "falls silent":
-            robot.agent, robot.wanted = Agent(robot.starts, robot.agent.journal if fate == "returns" else {}), {}
+            robot.agent, robot.wanted = Agent(robot.book, robot.agent.journal if fate == "returns" else {}), {}
         self.begin(robot)
 
     async def progress(self, jobs: int) -> None:
@@ -274,21 +274,21 @@ def job(number: int) -> Object:
     return {"apiVersion": API, "kind": "Job", "metadata": {"generateName": f"{workflow}-"}, "spec": spec}
 
 
-def prepare(fleet: Fleet, starts: Starts, ended: Counter[str]) -> list[Robot]:
+def prepare(fleet: Fleet, book: Book, ended: Counter[str]) -> list[Robot]:
     """Workflows and robots, each robot with a key of its own."""
     with fleet.client() as client:
         for name, retry in (("once", {"onRobotLost": "Fail"}), ("again", {"robotLostLimit": 1000})):
             spec = {"runner": "command", "args": ["true"], "retry": retry, "lostAfter": "1s"}
             client.create({"apiVersion": API, "kind": "Workflow", "metadata": {"name": name}, "spec": spec})
-        return [prepare_robot(client, fleet, f"robot-{number}", starts, ended) for number in range(ROBOTS)]
+        return [prepare_robot(client, fleet, f"robot-{number}", book, ended) for number in range(ROBOTS)]
 
 
-def prepare_robot(client: Client, fleet: Fleet, name: str, starts: Starts, ended: Counter[str]) -> Robot:
+def prepare_robot(client: Client, fleet: Fleet, name: str, book: Book, ended: Counter[str]) -> Robot:
     made = {"apiVersion": API, "kind": "Robot", "metadata": {"name": name}, "spec": {"maxConcurrentJobs": SLOTS}}
     uid = client.create(made)["metadata"]["uid"]
     key = {"apiVersion": API, "kind": "ApiKey", "metadata": {"name": name}, "spec": {"role": "robot", "robotName": name}}
     client.create(key)
-    return Robot(name, uid, Line(fleet.ports, client.issue_key(name)), starts, ended, Agent(starts))
+    return Robot(name, uid, Line(fleet.ports, client.issue_key(name)), book, ended, Agent(book))
 
 
 def unfinished(url: str) -> int:
@@ -310,9 +310,9 @@ def replay(url: str) -> History:
 
 
 def test_20000_jobs_outlive_the_death_of_everything_exactly_once(fleet: Fleet) -> None:
-    starts, ended = Starts(), Counter[str]()
+    book, ended = Book(), Counter[str]()
     seed = random.randrange(2**32)
-    soak = Soak(fleet, prepare(fleet, starts, ended), random.Random(seed), ended)
+    soak = Soak(fleet, prepare(fleet, book, ended), random.Random(seed), ended)
     try:
         asyncio.run(soak.run())
     except TimeoutError:
@@ -322,7 +322,7 @@ def test_20000_jobs_outlive_the_death_of_everything_exactly_once(fleet: Fleet) -
         if name.startswith(("apiserver", "controller")):
             fleet.kill(name)
     history = replay(fleet.database)
-    starts.check(history)
+    book.check(history)
     assert len({one["spec"]["idempotencyKey"] for one in history.jobs.values()}) == len(history.jobs) == JOBS
     assert set(history.ended) == set(history.jobs) and set(history.ended.values()) == {1}, "each ended once"
     phases = Counter((one["spec"]["workflowRef"]["name"], one["status"]["phase"]) for one in history.jobs.values())

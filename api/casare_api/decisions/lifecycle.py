@@ -29,12 +29,15 @@ _PER_ATTEMPT = (
     "robotName", "robotUID", "assignedTime", "startedTime", "progress", "exitCode", "outputs", "cancelTime"
 )
 NOT_STARTED = "NotStarted"  # among the earlier attempts: lost before they ran
+_PHASES = {each.value: each for each in JobPhase}
+_NOTHING: Object = {}
 _FINAL_OUTCOMES = {"Succeeded": JobPhase.SUCCEEDED, "Failed": JobPhase.FAILED, "Cancelled": JobPhase.CANCELLED}
 
 
 def phase(job: Object) -> JobPhase:
     """The phase of a job; a job without a status is Queued."""
-    return JobPhase(dig(job, "status", "phase") or JobPhase.QUEUED)
+    said = (job.get("status") or _NOTHING).get("phase") or "Queued"
+    return _PHASES.get(said) or JobPhase(said)
 
 
 def is_final(job: Object) -> bool:

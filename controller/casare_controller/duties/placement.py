@@ -11,7 +11,6 @@ shares hold within what one tick reads: up to `placing.QUEUES` queues that is ev
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,9 +21,9 @@ import orjson
 
 from casare_api.decisions import lifecycle
 from casare_api.decisions.placement import Assignment, Fleet, Key, Queue, Requirements, Robot, place_on
-from casare_api.decisions.reasons import reasons_for
 from casare_api.kinds import Object, dig
 from casare_api.kinds.job import JOB
+from casare_controller.telling import Telling
 from casare_store import placing, queues
 from casare_store.batch import Batch
 from casare_store.events import Recorder
@@ -35,11 +34,7 @@ from casare_store.store import Store
 PER_TICK = 2000  # jobs
 PER_WRITE = 500  # jobs in one transaction, so that other writers get their turn
 PER_SEND = 125  # jobs that Postgres writes while the next are worked out
-MAX_REASONS = 20
-EXPLAINED = 500  # queues at a time
-TELL_EVERY = 1.0  # seconds between two explanations: nobody waits for them, and they take as long as a placement
 VIEW_FOR = 1.0  # seconds that robots are not read again while their slots are given out
-REPEAT_EVERY = 5.0  # seconds after which reasons are written again: another controller may have written in between
 
 Uid = str
 Asked = tuple[str, Requirements]
@@ -114,10 +109,10 @@ class Placement:
     _given: dict[tuple[str, int], int] = field(default_factory=dict)  # jobs that a queue gave in the last tick
     _queue: Place = placing.START  # where the next look at queues begins
     _key: Place = placing.FIRST_KEY  # where the next look at concurrency keys begins
-    _explained: int = 0  # queues that were explained since the first one
-    _told: str = ""
-    _told_at: float = -1e9
-    _looked_at: float = -1e9
+    _telling: Telling = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._telling = Telling(self.store, self.clock)
 
     async def run_once(self) -> dict[str, int]:
         placed, self._view = 0, None
@@ -135,7 +130,7 @@ class Placement:
             rounds[1] -= self._key == placing.FIRST_KEY
             is_done = max(rounds) <= 0 and not (tick.parked or (written and tick.has_more))
             if is_done or (self._view is not None and not self._view.room):
-                await self._explain(list(waiting.values()))
+                await self._tell(list(waiting.values()))
                 return {"placed": placed}
 
     async def decide(self) -> Tick:
@@ -261,26 +256,10 @@ class Placement:
             self.events.tell(job, "Assigned", f"attempt {status['attempt']} goes to {status['robotName']}")
         return len(placed)
 
-    async def _explain(self, waiting: list[QueueHead]) -> None:
-        """Keeps one plain reason per rule for every queue that waits; nothing is written when nothing changed."""
-        if self.clock() - self._looked_at < TELL_EVERY:
-            return
-        self._looked_at = self.clock()
-        start = self._explained if self._explained < len(waiting) else 0
-        some = waiting[start : start + EXPLAINED]
-        self._explained = start + EXPLAINED
-        left = (await self._current()).left() if some else []
-        why = reasons_for([(one.namespace, _requirements(one.requirements)) for one in some], left)
-        said = {
-            (one.namespace, one.class_): f'"reasons":{orjson.dumps(found[:MAX_REASONS]).decode()},'
-            for one, found in zip(some, why, strict=True)
-            if found
-        }
-        digest = hashlib.sha256(repr(sorted(said.items())).encode()).hexdigest()
-        if digest != self._told or self.clock() - self._told_at > REPEAT_EVERY:
-            async with self.store.pool.connection() as connection:
-                await placing.save_reasons(connection, [(one.namespace, one.class_) for one in some], said)
-            self._told, self._told_at = digest, self.clock()
+    async def _tell(self, waiting: list[QueueHead]) -> None:
+        if self._telling.is_due():
+            left = (await self._current()).left() if waiting else []
+            await self._telling.tell([(one, _requirements(one.requirements)) for one in waiting], left)
 
 
 @lru_cache(maxsize=10_000)
