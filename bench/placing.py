@@ -19,10 +19,9 @@ import psycopg
 
 import report
 from casare_api.kinds import KINDS, Object
-from casare_api.kinds.core import NAMESPACE
 from casare_controller.duties.placement import PER_TICK, Placement
 from casare_controller.duties.presence import Presence
-from casare_store import admission
+from casare_store import admission, memory
 from casare_store.events import Recorder
 from casare_store.heartbeats import Heartbeats
 from casare_store.store import Store
@@ -152,6 +151,7 @@ class Case:
 
 async def case(url: str, robots: int, queued: tuple[int, ...]) -> list[Placed]:
     store = await Store.open(url)
+    memory.settle()  # as the controller does
     try:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
             one = Case(store, connection, robots)

@@ -90,6 +90,12 @@ class Watcher:
     size: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     ended: bool = False
+    _wanted: tuple[tuple[int, str, bool], ...] = ()  # a field's position, a value, whether it must have it or must not
+
+    def __post_init__(self) -> None:
+        terms = self.fields.terms if self.fields is not None else ()
+        places = {name: at for at, name in enumerate(self.kind.selectable)}
+        self._wanted = tuple((places[term.field], term.value, term.operator == "=") for term in terms)
 
     def see(self, entry: Entry) -> None:
         """Takes a change if this watcher selects it, before or after."""
@@ -158,7 +164,7 @@ class Watcher:
     def _selects(self, fields: list[str], labels: str | bytes | None) -> bool:
         if self.namespace is not None and fields[1] != self.namespace:
             return False
-        if self.fields is not None and not self.fields.matches(dict(zip(self.kind.selectable, fields, strict=True))):
+        if not all((fields[at] == value) is is_equal for at, value, is_equal in self._wanted):
             return False
         return self.labels is None or self.labels.matches(orjson.loads(labels) if labels else {})
 

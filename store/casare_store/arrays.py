@@ -23,6 +23,9 @@ _INT8 = struct.Struct(">iq").pack
 _INT4 = struct.Struct(">ii").pack
 _BOOL = struct.Struct(">i?").pack
 _NULL = _LENGTH(-1)
+_SHORT = 2048  # bytes; the lengths of shorter texts are packed once
+_LENGTHS = [_LENGTH(size) for size in range(_SHORT)]
+_BOOLS = {None: _NULL, True: _BOOL(1, True), False: _BOOL(1, False)}
 
 
 class Texts(list[Any]):
@@ -67,8 +70,15 @@ class _TextsDumper(_ArrayDumper):
     oid, element_oid = 1009, 25
 
     def body(self, obj: list[Any]) -> bytes:
-        raw = [item.encode() if item.__class__ is str else item for item in obj]
-        return b"".join([_NULL if item is None else _LENGTH(len(item)) + item for item in raw])
+        parts: list[bytes] = []
+        for item in obj:
+            if item is None:
+                parts.append(_NULL)
+                continue
+            raw = item.encode() if item.__class__ is str else item
+            size = len(raw)
+            parts += (_LENGTHS[size] if size < _SHORT else _LENGTH(size), raw)
+        return b"".join(parts)
 
 
 class _Int8sDumper(_ArrayDumper):
@@ -89,7 +99,7 @@ class _BoolsDumper(_ArrayDumper):
     oid, element_oid = 1000, 16
 
     def body(self, obj: list[Any]) -> bytes:
-        return b"".join([_NULL if item is None else _BOOL(1, item) for item in obj])
+        return b"".join([_BOOLS[item] for item in obj])
 
 
 class _TimesDumper(_ArrayDumper):

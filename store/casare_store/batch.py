@@ -59,15 +59,16 @@ class Change:
     @property
     def logged(self) -> changes.Change:
         """As the log's readers get it."""
-        row = self.row
+        row, meta = self.row, self.state["metadata"]
         if self.type == moves.TYPE:
             fields, old_fields, _ = row[-3:]
             text, type_, old_labels = columns.dump(self.new), "MODIFIED", None
+            labels = columns.dump(meta["labels"]) if meta.get("labels") else None
         else:
             seen, fields, old_labels, old_fields, _ = row[-len(columns.LOGGED) :]
-            text, type_ = row[columns.HEAD] + seen + row[columns.TAIL], self.type
-        about = (self.kind.kind, type_, row[1], row[2], row[0])
-        return changes.Change(self.rv, *about, text, row[4], fields, old_labels, old_fields)
+            text, type_, labels = row[columns.HEAD] + seen + row[columns.TAIL], self.type, row[columns.LABELS]
+        about = (self.kind.kind, type_, meta.get("namespace") or "", meta["name"], meta["uid"])
+        return changes.Change(self.rv, *about, text, labels, fields, old_labels, old_fields)
 
     @property
     def size(self) -> int:

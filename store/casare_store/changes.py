@@ -19,6 +19,7 @@ import psycopg
 import structlog
 
 from casare_store.connection import CHANNEL, connect
+from casare_store.pipeline import Pipeline
 
 PAGE = 2000  # changes a read
 MAX_OWN = 20_000  # changes
@@ -59,6 +60,7 @@ class Own:
     """What this process's writer committed, by revision, until its reader has come by; bounded."""
 
     backend: int = 0  # the writer's, whose NOTIFYs are no news
+    is_read: bool = False  # whether there is a reader at all
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     _changes: dict[int, Change] = field(default_factory=dict)
 
@@ -114,27 +116,31 @@ async def read_kinds(connection: psycopg.AsyncConnection[Any], rv: int) -> list[
     return await _read(connection, rv, _KINDS, PAGE)
 
 
-_SINCE = f"SELECT {_COLUMNS} FROM changes WHERE rv > %s ORDER BY rv LIMIT %s"
+_SINCE = f"SELECT {_COLUMNS} FROM changes WHERE rv > $1::bigint ORDER BY rv LIMIT $2::bigint"
 _KINDS = """
 SELECT max(rv), kind, '', '', '', '', '', NULL, '', NULL, NULL FROM (
-    SELECT rv, kind FROM changes WHERE rv > %s ORDER BY rv LIMIT %s) c GROUP BY kind ORDER BY 1"""
+    SELECT rv, kind FROM changes WHERE rv > $1::bigint ORDER BY rv LIMIT $2::bigint) c GROUP BY kind ORDER BY 1"""
 
 
 async def _read(connection: psycopg.AsyncConnection[Any], rv: int, query: str, limit: int) -> list[Change]:
     """The head is read after the rows: a partition dropped between the two shows as Compacted, never as a hole."""
-    async with connection.pipeline():
-        rows = await connection.execute(query, (rv, limit), prepare=True)
-        heads = await connection.execute("SELECT rv, compacted_rv FROM heads", prepare=True)
-    at = await heads.fetchone()
-    found = [_change(*row) for row in await rows.fetchall()]
-    if at is None or rv < at[1] or (rv > at[0] and not found):
-        raise Compacted(rv, at[0] if at else 0)
+    pipeline = Pipeline(connection)
+    pipeline.send(query, (str(rv), str(limit)))
+    pipeline.send("SELECT rv, compacted_rv FROM heads")
+    rows, heads = await pipeline.finish()
+    found = [_change([rows.get_value(row, column) for column in range(rows.nfields)]) for row in range(rows.ntuples)]
+    at = [int(heads.get_value(0, column) or 0) for column in range(2)] if heads.ntuples else [0, 0]
+    if rv < at[1] or not heads.ntuples or (rv > at[0] and not found):
+        raise Compacted(rv, at[0])
     return found
 
 
-def _change(rv: int, kind: str, type_: str, namespace: str, name: str, uid: str, text: str, *rest: Any) -> Change:
-    labels, fields, old_labels, old_fields = rest
-    return Change(rv, kind, type_, namespace, name, uid, text.encode(), labels, fields, old_labels, old_fields)
+def _change(row: list[bytes | None]) -> Change:
+    """A row of the log as Postgres sends it: an object's text is handed on as it is."""
+    rv, kind, type_, namespace, name, uid = [(value or b"").decode() for value in row[:6]]
+    text, labels, fields, old_labels, old_fields = row[6:]
+    values = (text or b"", labels, fields or b"[]", old_labels, old_fields)
+    return Change(int(rv), kind, type_, namespace, name, uid, *values)
 
 
 @dataclass(slots=True)
@@ -151,6 +157,7 @@ class LogReader:
 
     async def follow(self, rv: int) -> AsyncGenerator[list[Change]]:
         """Changes after `rv`. Raises Compacted when the log can't go on from there; never ends by itself."""
+        self.own.is_read = True
         self._listener = asyncio.create_task(self._listen(), name="log-listener")
         connection: psycopg.AsyncConnection[Any] | None = None
         try:

@@ -206,7 +206,7 @@ LOGGED = (
 
 
 _PATHS = {kind.kind: tuple(kind.fields.values()) for kind in KINDS.values()}
-HEAD, TAIL = (next(n for n, (name, _) in enumerate(_COMMON) if name == of) for of in ("head", "tail"))
+LABELS, HEAD, TAIL = ([name for name, _ in _COMMON].index(of) for of in ("labels", "head", "tail"))
 
 
 def columns(kind: Kind) -> tuple[tuple[str, str], ...]:

@@ -19,10 +19,7 @@ _INDEXED = ("phase", "robot_uid", "ready", "due", "robot_name", "parked", "last_
 _TYPES = dict(columns.columns(JOB))
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("uid", "uuid"),
-    ("namespace", "text"),
-    ("name", "text"),
     ("rv", "int8"),
-    ("labels", "text"),
     ("tail", "text"),
     *((name, _TYPES[name]) for name in _INDEXED),
     ("fields", "text"),
@@ -42,14 +39,10 @@ def is_move(kind: Kind, old: Object | None, new: Object | None) -> bool:
 def encode(old: Object, job: Object, prev_rv: int) -> tuple[Any, ...]:
     """The values of `COLUMNS` for a job that has its new resourceVersion."""
     meta = job["metadata"]
-    labels = meta.get("labels")
     fields, was = columns.field_values(JOB, job), columns.field_values(JOB, old)
     return (
         meta["uid"],
-        meta["namespace"],
-        meta["name"],
         int(meta["resourceVersion"]),
-        columns.dump(labels) if labels else None,
         columns.dump(job["status"])[1:] + b"}",
         *columns.placing(job),
         columns.dump(fields),
@@ -67,8 +60,8 @@ def statement() -> str:
     return (
         f"WITH n AS (SELECT * FROM unnest({parameters}) AS n({names})), "
         f"w AS (UPDATE jobs AS t SET rv = n.rv, head = {numbered}, tail = n.tail, {indexed} FROM n "
-        "WHERE t.uid = n.uid RETURNING t.uid, t.head) "
+        "WHERE t.uid = n.uid RETURNING t.uid, t.namespace, t.name, t.labels, t.head) "
         "INSERT INTO changes (rv, kind, type, namespace, name, uid, object, labels, fields, old_fields, prev_rv) "
-        "SELECT n.rv, 'Job', 'MODIFIED', n.namespace, n.name, n.uid, w.head || n.tail, n.labels, n.fields, "
+        "SELECT n.rv, 'Job', 'MODIFIED', w.namespace, w.name, n.uid, w.head || n.tail, w.labels::text, n.fields, "
         "n.old_fields, n.prev_rv FROM n JOIN w USING (uid)"
     )

@@ -234,7 +234,8 @@ class Writer:
                 except batches.OutcomeUnknown as unknown:
                     await self._look_up(items, outcomes, unknown)
                     return
-                self.own.add([change.logged for change in batch.changes])
+                if self.own.is_read:
+                    self.own.add([change.logged for change in batch.changes])
         _tell(outcomes)
 
     async def _bisect(self, items: list[_Item], error: Exception) -> None:

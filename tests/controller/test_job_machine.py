@@ -553,7 +553,7 @@ class Jobs(RuleBasedStateMachine):
         self.do(self.turn(controller))
 
     @rule(controller=NUMBER, name=DUTIES, other=DUTIES, number=FEW, which=st.integers(0, 9), spec=JOBS,
-          what=st.sampled_from(["duty", "report", "cancel", "pause", "jump", "kill", "beat", "submit"]))  # fmt: skip
+          what=st.sampled_from(["duty", "report", "cancel", "jump", "kill", "beat"]))  # fmt: skip
     def something_happens_while_a_duty_decides(
         self, controller: int, name: str, other: str, number: int, which: int, spec: Object, what: str
     ) -> None:
@@ -562,13 +562,49 @@ class Jobs(RuleBasedStateMachine):
             "duty": lambda: fleet.duty(controller + 1, other),
             "report": lambda: fleet.talk(robot, which),
             "cancel": lambda: fleet.change_job(which, "PATCH", {"spec": {"cancel": True}}),
-            "pause": lambda: fleet.declare(robot, desiredState="Paused"),
             "jump": lambda: fleet.pass_time(31),
             "kill": lambda: fleet.kill_connections("batch"),
             "beat": lambda: fleet.beat(robot),
-            "submit": lambda: self.post([spec], which),
         }
-        self.do(fleet.duty(controller, name, happenings[what]))
+
+        async def steps() -> None:
+            await self.post([spec], 0)
+            await fleet.duty(controller, name, happenings[what])
+
+        self.do(steps())
+
+    @rule(controller=NUMBER, spec=JOBS, namespace=NUMBER)
+    def another_controller_places_a_more_urgent_job_meanwhile(
+        self, controller: int, spec: Object, namespace: int
+    ) -> None:
+        async def meanwhile() -> None:
+            await self.post([{**spec, "priority": 0}], namespace)
+            await self.fleet.duty(controller + 1, "placement")
+
+        async def steps() -> None:
+            await self.post([spec], namespace)
+            await self.fleet.duty(controller, "placement", meanwhile)
+
+        self.do(steps())
+
+    @rule(controller=NUMBER, spec=JOBS, change=st.sampled_from(["pause", "delete"]))
+    def robots_change_while_jobs_are_placed(self, controller: int, spec: Object, change: str) -> None:
+        fleet = self.fleet
+
+        async def meanwhile() -> None:
+            for robot in fleet.robots:
+                if change == "pause":
+                    await fleet.declare(robot, desiredState="Paused")
+                else:
+                    await fleet.call(0, "DELETE", KINDS["Robot"].path(fleet.namespace(0), robot.name))
+
+        async def steps() -> None:
+            await self.post([spec], 0)
+            await fleet.duty(controller, "placement", meanwhile)
+            for robot in fleet.robots:
+                await fleet.declare(robot, desiredState="Active")
+
+        self.do(steps())
 
     @rule(spec=JOBS)
     def everything_happens_at_once(self, spec: Object) -> None:

@@ -208,12 +208,12 @@ def _share(uid: str, failures: int) -> float:
 
 
 def _is_repeated(job: Object, robot_uid: str, said: Mapping[str, Any]) -> bool:
-    """Whether this final report was recorded already: the same attempt of the same robot with the same outcome."""
-    status = job.get("status") or {}
+    """Whether this final report was recorded already: the same attempt of the same robot with the same outcome.
+
+    The attempt's own outcome counts: a job that failed because its robot was lost did not hear that it failed.
+    """
     number, outcome = said.get("attempt"), said.get("phase")
-    if is_final(job) and status.get("attempt") == number:
-        return bool(status.get("robotUID") == robot_uid and status.get("phase") == outcome)
-    past = [one for one in status.get("attempts") or [] if one.get("number") == number]
+    past = [one for one in dig(job, "status", "attempts") or [] if one.get("number") == number]
     return any(one.get("robotUID") == robot_uid and one.get("phase") == outcome for one in past)
 
 
