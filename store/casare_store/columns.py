@@ -16,7 +16,7 @@ import orjson
 from casare_api.decisions import lifecycle
 from casare_api.decisions.placement import Requirements
 from casare_api.kinds import KINDS, Kind, Object, dig
-from casare_api.kinds.job import JobPhase
+from casare_api.kinds.job import JOB, JobPhase
 from casare_api.machinery import times
 from casare_api.machinery.durations import parse_duration
 
@@ -205,7 +205,6 @@ LOGGED = (
 )
 
 
-_PATHS = {kind.kind: tuple(kind.fields.values()) for kind in KINDS.values()}
 LABELS, HEAD, TAIL = ([name for name, _ in _COMMON].index(of) for of in ("labels", "head", "tail"))
 
 
@@ -270,14 +269,24 @@ def _split(kind: Kind, obj: Object) -> tuple[bytes, bytes, bytes]:
 
 def field_values(kind: Kind, obj: Object) -> list[str]:
     """The values of the kind's selectable fields, in the order of `kind.selectable`; "" where one is missing."""
+    if kind is JOB:
+        return _job_fields(obj)
     meta = obj["metadata"]
     out = [meta["name"], meta.get("namespace") or ""]
-    for path in _PATHS[kind.kind]:
-        value: Any = obj
-        for key in path:
-            value = value.get(key) if value.__class__ is dict else None
+    for path in kind.fields.values():
+        value = dig(obj, *path)
         out.append("" if value is None else value if value.__class__ is str else str(value))
     return out
+
+
+def _job_fields(job: Object) -> list[str]:
+    """The same as `JOB.fields` says, at a third of the cost: it is asked for twice a move."""
+    meta, status, ref = job["metadata"], job["status"], job["spec"].get("workflowRef")
+    robot = status.get("robotName") or "", status.get("robotUID") or ""
+    return [meta["name"], meta["namespace"], status["phase"], *robot, ref["name"] if ref else ""]
+
+
+assert [*JOB.fields] == ["status.phase", "status.robotName", "status.robotUID", "spec.workflowRef.name"]
 
 
 def dump(value: Any) -> bytes:

@@ -147,11 +147,11 @@ def test_a_watch_begins_with_every_large_object(full: Api) -> None:
 
 
 class Patient(Server):
-    """A server that waits longer for readers than it takes to fill its budget."""
+    """A server that waits longer for readers than it takes to fill its budget, on a busy machine too."""
 
     @property
     def env(self) -> dict[str, str]:
-        return {**super().env, "CASARE_WATCH_STALL_SECONDS": "6"}
+        return {**super().env, "CASARE_WATCH_STALL_SECONDS": "20"}
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_large_answers_share_a_budget_that_unread_ones_give_back(own: Api) -> No
         with Raw(own) as again:
             return again.status == 200
 
-    until(is_free, "what nobody read was given back", 30)
+    until(is_free, "what nobody read was given back", 90)
     for client in clients:
         client.socket.close()
 

@@ -75,8 +75,9 @@ class Tiny:
             (self.path / name).write_text(text)
         self.home = place / "home"
         self.home.mkdir()
-        programs = {"chromium": "", "uname": "#!/bin/sh\necho Elsewhere\n"}  # so that neither it nor kubectl is installed
-        programs["python3"] = PYTHON.format(python=shlex.quote(str(shutil.which("python3"))), kept=shlex.quote(str(kept)))
+        names = {"python": shlex.quote(str(shutil.which("python3"))), "kept": shlex.quote(str(kept))}
+        programs = {"python3": PYTHON.format(**names)}
+        programs |= {"chromium": "", "uname": "#!/bin/sh\necho Elsewhere\n"}  # so neither it nor kubectl is installed
         for name, text in programs.items():
             (self.home / name).write_text(text)
             (self.home / name).chmod(0o755)

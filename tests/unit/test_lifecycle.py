@@ -111,6 +111,14 @@ def test_an_end_is_reported_once_or_often(said: str) -> None:
         assert refused.value.status == 409
 
 
+def test_a_job_that_failed_with_its_robot_has_not_heard_that_its_attempt_failed() -> None:
+    lost = lifecycle.lose(running(retry={"onRobotLost": "Fail"}), "RobotOffline", "", NOW)
+    assert phase(lost) == "Failed" and lost["status"]["attempts"][-1]["phase"] == "Lost"
+    with pytest.raises(ApiError) as refused:
+        say(lost, "Failed")
+    assert refused.value.status == 409
+
+
 def test_only_the_current_attempt_of_its_robot_counts() -> None:
     for attempt, robot in ((1, ROBOTS[1]), (0, ROBOTS[0]), (2, ROBOTS[0])):
         with pytest.raises(ApiError) as refused:

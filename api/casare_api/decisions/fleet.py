@@ -19,6 +19,7 @@ from casare_api.decisions.requirements import Preference, Requirements, Robot, l
 MOST_PREFERENCES = 16  # of one job, the most important ones; what is beyond them is not looked at
 FEW_KEYS = 8  # labels that are looked up without asking first whether any robot has them
 Asked = tuple[str, Requirements]  # a namespace and what its jobs ask for
+_Entry = tuple[float, str, str, str, int, "Robot"]  # share of slots used, name, namespace, uid, free slots, robot
 _Term = tuple[str, Any]  # a rule and what it asks for, or what a group has
 
 
@@ -27,13 +28,13 @@ class Fleet:
 
     A set of groups is an int with a bit for each, so that matching is a few ANDs. What nobody asks about is left out of
     the grouping: a label that is different on each robot makes no groups unless somebody selects by it. Slots that are
-    taken from a pool are gone from all of them.
+    taken from a pool are gone from all of them. `memo` saves work where a fleet like this was made before.
     """
 
-    def __init__(self, asked: Iterable[Asked], robots: Iterable[Robot]) -> None:
+    def __init__(self, asked: Iterable[Asked], robots: Iterable[Robot], memo: Memo | None = None) -> None:
         free, everybody = [each for each in robots if each.schedulable and each.free_slots > 0], list(asked)
         wanted = _Wanted(everybody, free)
-        self._groups = sorted(_grouped(wanted, free), key=lambda group: group.capable)
+        self._groups = sorted(_grouped(wanted, free, memo or Memo()), key=lambda group: group.capable)
         self._having = self._index()
         self._levels = self._bounds()
         self._slots: dict[int, int] = {}
@@ -191,12 +192,8 @@ class _Group:
         self.terms = terms
         self.capable = len(model.capabilities) + len(model.tags)
         self.slots = 0
-        self.free: list[tuple[float, str, str, str, int, Robot]] = []
+        self.free: list[_Entry] = []
         self.taken: dict[str, int] | None = None
-
-    def add(self, robot: Robot) -> None:
-        self.slots += robot.free_slots
-        self.free.append(_entry(robot, robot.free_slots))
 
     def take(self) -> Robot:
         *_, free, robot = self.free[0]
@@ -228,7 +225,7 @@ class _Group:
             heapq.heappop(self.free)
 
 
-def _entry(robot: Robot, free: int) -> tuple[float, str, str, str, int, Robot]:
+def _entry(robot: Robot, free: int) -> _Entry:
     return 1 - free / (robot.total_slots or 1), robot.name, robot.namespace, robot.uid, free, robot
 
 
@@ -237,18 +234,44 @@ def _head(number: int, group: _Group) -> tuple[float, str, str, str, int, _Group
     return share, name, namespace, uid, number, group
 
 
-def _grouped(wanted: _Wanted, robots: Iterable[Robot]) -> Iterable[_Group]:
+class Memo:
+    """How robots looked the last time, for a fleet that is made again and again: it only saves work."""
+
+    __slots__ = ("_asked", "_known", "_marks")
+
+    def __init__(self) -> None:
+        self._asked: Any = None
+        self._known: dict[str, tuple[Robot, int, _Entry]] = {}
+        self._marks: dict[Any, int] = {}
+
+    def begin(self, wanted: _Wanted, robots: int) -> None:
+        """Forgets what others asked about, and robots that are gone."""
+        if self._asked != wanted.signature or len(self._known) > 2 * robots:
+            self._asked, self._known, self._marks = wanted.signature, {}, {}
+
+    def see(self, wanted: _Wanted, robot: Robot) -> tuple[Robot, int, _Entry]:
+        """The robot, the number of its mark, and its entry."""
+        known = self._known.get(robot.uid)
+        if known is None or known[0] is not robot:
+            mark = self._marks.setdefault(wanted.mark(robot), len(self._marks))
+            known = self._known[robot.uid] = (robot, mark, _entry(robot, robot.free_slots))
+        return known
+
+
+def _grouped(wanted: _Wanted, robots: Sequence[Robot], memo: Memo) -> Iterable[_Group]:
     groups: dict[Any, _Group] = {}
-    seen: dict[Any, _Group] = {}
+    seen: dict[int, _Group] = {}
+    memo.begin(wanted, len(robots))
     for robot in robots:
-        mark = wanted.mark(robot)
+        _, mark, entry = memo.see(wanted, robot)
         group = seen.get(mark)
         if group is None:
             traits = wanted.traits(robot)
             if traits not in groups:
                 groups[traits] = _Group(robot, wanted.terms(robot))
             group = seen[mark] = groups[traits]
-        group.add(robot)
+        group.slots += robot.free_slots
+        group.free.append(entry)
     for group in groups.values():
         heapq.heapify(group.free)
     return groups.values()
@@ -267,6 +290,11 @@ class _Wanted:
         self._keys = _present({term.key for each in wanted for term in each.selector} | self._liked, robots)
         self._names = {each.robot_name for each in wanted}
         self._served: dict[Any, frozenset[str]] = {}
+
+    @property
+    def signature(self) -> Any:
+        """All that `mark` goes by, beside the robot."""
+        return self._keys, self._names
 
     def mark(self, robot: Robot) -> tuple[Any, ...]:
         """Cheap to compute; robots that have the same one have the same traits."""

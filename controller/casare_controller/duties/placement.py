@@ -11,6 +11,7 @@ shares hold within what one tick reads: up to `placing.QUEUES` queues that is ev
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from functools import lru_cache
 import orjson
 
 from casare_api.decisions import lifecycle
+from casare_api.decisions.fleet import Memo
 from casare_api.decisions.placement import Assignment, Fleet, Key, Queue, Requirements, Robot, place_on
 from casare_api.kinds import Object, dig
 from casare_api.kinds.job import JOB
@@ -55,6 +57,7 @@ class View:
 
     robots: list[Robot]
     read_at: float
+    memo: Memo
     room: int = field(init=False)  # free slots
     _fleet: Fleet | None = None
     _asked: frozenset[Asked] = frozenset()
@@ -66,7 +69,7 @@ class View:
     def fleet(self, asked: list[Asked]) -> Fleet:
         """The robots for those who ask for this: the same as the last time, if they asked then."""
         if self._fleet is None or not self._asked.issuperset(asked):
-            self._fleet, self._asked = Fleet(asked, self.left()), frozenset(asked)
+            self._fleet, self._asked = Fleet(asked, self.left(), self.memo), frozenset(asked)
         return self._fleet
 
     def take(self, chosen: list[Assignment[Uid]]) -> None:
@@ -105,6 +108,7 @@ class Placement:
     clock: Callable[[], float] = time.monotonic
     _robots: dict[str, Known] = field(default_factory=dict)  # by the line that says how a robot is
     _revisions: dict[str, int] = field(default_factory=dict)  # of robots, by uid
+    _memo: Memo = field(default_factory=Memo)
     _view: View | None = None
     _given: dict[tuple[str, int], int] = field(default_factory=dict)  # jobs that a queue gave in the last tick
     _queue: Place = placing.START  # where the next look at queues begins
@@ -146,7 +150,7 @@ class Placement:
     async def _current(self) -> View:
         if self._view is None or self.clock() - self._view.read_at > VIEW_FOR:
             now = self.clock()
-            self._view = View(await self._fleet(), now)
+            self._view = View(await self._fleet(), now, self._memo)
         return self._view
 
     async def _look(self) -> tuple[Look, int]:
@@ -228,18 +232,30 @@ class Placement:
     async def write(self, tick: Tick) -> int:
         """Writes what still holds of what was chosen; how many."""
         written = 0
-        for start in range(0, len(tick.chosen), PER_WRITE):
-            written += await self._write_some(tick.chosen[start : start + PER_WRITE], tick.texts)
+        slices = [tick.chosen[start : start + PER_WRITE] for start in range(0, len(tick.chosen), PER_WRITE)]
+        ahead = [asyncio.ensure_future(self._jobs(some, tick.texts)) for some in slices[:1]]
+        try:
+            for number, some in enumerate(slices, 1):
+                jobs = await ahead.pop()
+                if number < len(slices):  # the next are read while these are written
+                    ahead.append(asyncio.ensure_future(self._jobs(slices[number], tick.texts)))
+                written += await self._write_some(some, jobs)
+        finally:
+            for reading in ahead:
+                reading.cancel()
         if written < len(tick.chosen):  # things are not as they were
             self._view = None
         return written
 
-    async def _write_some(self, chosen: list[Assignment[Uid]], texts: dict[Uid, str]) -> int:
+    async def _jobs(self, chosen: list[Assignment[Uid]], texts: dict[Uid, str]) -> dict[Uid, Object]:
+        """The jobs as they are, by uid; those that left the queue are left out."""
+        if all(one.job in texts for one in chosen):
+            return {one.job: orjson.loads(texts[one.job]) for one in chosen}
+        async with self.store.batches.connection() as connection:
+            return await placing.texts(connection, [one.job for one in chosen])
+
+    async def _write_some(self, chosen: list[Assignment[Uid]], jobs: dict[Uid, Object]) -> int:
         """The guarded write of some assignments; how many still held."""
-        jobs = {one.job: orjson.loads(texts[one.job]) for one in chosen if one.job in texts}
-        if len(jobs) < len(chosen):
-            async with self.store.batches.connection() as connection:
-                jobs = await placing.texts(connection, [one.job for one in chosen])
         placed: list[Object] = []
         async with self.store.batch() as batch:
             room = await _room(batch, chosen, jobs)
