@@ -22,7 +22,7 @@ LIST = "JobList"
 MAX_ITEMS = 10_000
 MAX_BYTES = 16 * 1024 * 1024  # of a request
 PER_TURN = 50  # jobs admitted before others get their turn: about 3 ms
-MAX_WRITING = 2_000  # jobs that are with the writer at a time; others want to write, too
+MAX_WRITING = 500  # jobs that are with the writer at a time: what robots report does not wait long behind them
 
 Outcome = asyncio.Future[Object | None] | ApiError
 Submit = Callable[[Sequence[Any]], Awaitable[list[Outcome]]]
