@@ -22,6 +22,7 @@ from casare_store.writer import Context, Operation, Writer
 
 WRITE_EVERY = 0.5  # seconds
 MOST = 100  # events a write; what is beyond it is dropped and counted
+MOST_NORMAL = 25  # of them, so that warnings have room: at thousands of jobs a second nobody reads that each has begun
 log = structlog.get_logger(__name__)
 
 
@@ -57,7 +58,7 @@ class Recorder:
     def tell(self, obj: Object, reason: str, message: str, type_: str = "Normal") -> None:
         """Notes an event; never waits, never fails."""
         key = (obj["metadata"]["uid"], reason)
-        if key not in self._waiting and len(self._waiting) >= MOST:
+        if key not in self._waiting and len(self._waiting) >= (MOST_NORMAL if type_ == "Normal" else MOST):
             self._dropped += 1
             return
         self._waiting.setdefault(key, []).append(Happened(obj, reason, message, type_))

@@ -139,6 +139,24 @@ def test_a_robot_that_never_began_costs_no_budget() -> None:
     assert phase(say(running(current), "Lost")) == "Failed"
 
 
+def not_begun(of: Job) -> Job:
+    back = lifecycle.on_due(lifecycle.assign(of, "pc-01", ROBOT, NOW), NOW + lifecycle.ASSIGN_TIMEOUT)
+    assert back is not None and phase(back) == "Queued"
+    return back
+
+
+def test_a_robot_that_takes_a_job_and_does_not_begin_it_gets_it_ever_more_rarely() -> None:
+    moved, pauses = job(), []
+    for _ in range(5):
+        back = not_begun(moved)
+        pauses.append(back["status"].get("heldUntil"))
+        moved = ready(back)
+    assert pauses[0] is None, "the first time may be anybody's bad luck"
+    assert pauses[1:] == sorted(pauses[1:]) and pauses[1] < pauses[4]
+    once_begun = say(running(moved), "Lost")
+    assert "heldUntil" not in not_begun(once_begun)["status"]
+
+
 @pytest.mark.parametrize("policy", ["Fail", "Wait"])
 def test_a_reported_failure_is_tried_again_though_a_lost_robot_ends_the_job(policy: str) -> None:
     current = job(retry={"limit": 5, "onRobotLost": policy, "backoff": {"initial": "0s"}})

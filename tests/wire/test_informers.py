@@ -18,7 +18,7 @@ from kubernetes import client, config, watch
 from kubernetes.client.exceptions import ApiException
 from kubernetes.informer import SharedInformer
 
-from casare_store.connection import CHANNEL
+from casare_store.connection import CHANNEL, HISTORY_LOCK
 
 from ..api.conftest import Api
 from ..conftest import Server, until
@@ -39,7 +39,8 @@ def api(server: Server) -> Iterator[Api]:
 
 def lose_history(server: Server) -> None:
     """What happened until now is forgotten, as it is after a week: everybody has to list again."""
-    with psycopg.connect(server.database, autocommit=True) as connection:
+    with psycopg.connect(server.database) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (HISTORY_LOCK,))  # between two batches, as all that counts
         connection.execute("UPDATE heads SET rv = rv + 1, compacted_rv = rv + 1")
         connection.execute(f"NOTIFY {CHANNEL}")
 

@@ -28,6 +28,7 @@ END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _PER_ATTEMPT = (
     "robotName", "robotUID", "assignedTime", "startedTime", "progress", "exitCode", "outputs", "cancelTime"
 )
+NOT_ACKNOWLEDGED = "NotAcknowledged"
 NOT_STARTED = "NotStarted"  # among the earlier attempts: lost before they ran
 _PHASES = {each.value: each for each in JobPhase}
 _NOTHING: Object = {}
@@ -173,7 +174,7 @@ def on_due(job: Object, now: datetime) -> Object | None:
     if current in LIVE and dig(job, "status", "cancelTime"):
         return _end(job, JobPhase.CANCELLED, "Cancelled", "cancelled; its robot did not confirm it", now, "Cancelled")
     if current is JobPhase.ASSIGNED:
-        return _requeue(job, "NotAcknowledged", "the robot did not start it in time", now, "Lost")
+        return _not_acknowledged(job, now)
     if current is JobPhase.RUNNING:  # its robot, which should have ended it, is as good as lost
         why = f"timed out after {job['spec']['timeout']}, and its robot did not end it"
         return lose(job, "Timeout", why, now)
@@ -254,6 +255,18 @@ def _finished(job: Object, said: Mapping[str, Any], now: datetime) -> Object:
 def _requeue(job: Object, reason: str, message: str, now: datetime, outcome: str) -> Object:
     job = _record_attempt(job, reason, message, now, outcome)
     return _move(_without(job, *_PER_ATTEMPT), JobPhase.QUEUED)
+
+
+def _not_acknowledged(job: Object, now: datetime) -> Object:
+    """Back to the queue; from the second time on after a pause, so that a robot that takes jobs and does not begin them
+    does not have this one over and over."""
+    again = _requeue(job, NOT_ACKNOWLEDGED, "the robot did not start it in time", now, "Lost")
+    reasons = [one.get("reason") for one in again["status"]["attempts"]]
+    times_in_a_row = next((n for n, reason in enumerate(reversed(reasons)) if reason != NOT_ACKNOWLEDGED), len(reasons))
+    if times_in_a_row < 2:
+        return again
+    wait = backoff(dig(job, "spec", "retry") or {}, times_in_a_row - 1, str(dig(job, "metadata", "uid")))
+    return _with(again, heldUntil=_text(_later(now, wait)))
 
 
 def _end(
