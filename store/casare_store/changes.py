@@ -23,6 +23,7 @@ from casare_store.pipeline import Pipeline
 
 PAGE = 2000  # changes a read
 MAX_OWN = 20_000  # changes
+MAX_OWN_BYTES = 16 * 1024 * 1024
 LOOK_EVERY = 1.0  # seconds between looks when no NOTIFY comes
 log = structlog.get_logger(__name__)
 
@@ -63,12 +64,15 @@ class Own:
     is_read: bool = False  # whether there is a reader at all
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     _changes: dict[int, Change] = field(default_factory=dict)
+    _bytes: int = 0
 
     def add(self, changes: Iterable[Change]) -> None:
         """Notes changes that are committed."""
-        if len(self._changes) > MAX_OWN:  # nobody reads: the log has them
-            self._changes.clear()
-        self._changes.update((change.rv, change) for change in changes)
+        if len(self._changes) > MAX_OWN or self._bytes > MAX_OWN_BYTES:  # nobody reads: the log has them
+            self.forget()
+        for change in changes:
+            self._changes[change.rv] = change
+            self._bytes += len(change.object)
         self.wake.set()
 
     def after(self, rv: int) -> list[Change]:
@@ -80,7 +84,12 @@ class Own:
             found.append(change)
         if not found:
             self._changes = {known: change for known, change in self._changes.items() if known > rv}
+        self._bytes = sum(len(change.object) for change in self._changes.values())
         return found
+
+    def forget(self) -> None:
+        """Whoever reads finds them in the log, if they still count."""
+        self._changes, self._bytes = {}, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +163,7 @@ class LogReader:
     own: Own = field(default_factory=Own)
     read: Callable[[psycopg.AsyncConnection[Any], int], Awaitable[list[Change]]] = read_since
     _listener: asyncio.Task[None] | None = None
+    _has_news: bool = False  # of others, since the log was last read
 
     async def follow(self, rv: int) -> AsyncGenerator[list[Change]]:
         """Changes after `rv`. Raises Compacted when the log can't go on from there; never ends by itself."""
@@ -164,7 +174,13 @@ class LogReader:
             while True:
                 try:
                     connection = connection or await connect(self.url, "log")
-                    found = self.own.after(rv) or await self.read(connection, rv)
+                    found = self.own.after(rv)
+                    if not found:
+                        self._has_news = False
+                        found = await self.read(connection, rv)
+                except Compacted:
+                    self.own.forget()
+                    raise
                 except psycopg.OperationalError as error:
                     log.warning("the change log is out of reach; trying again", why=str(error).split("\n")[0])
                     await _close(connection)
@@ -173,7 +189,7 @@ class LogReader:
                     continue
                 rv = found[-1].rv if found else rv
                 yield found
-                if len(found) < PAGE:
+                if len(found) < PAGE and not self._has_news:
                     await self._rest()
         finally:
             self._listener.cancel()
@@ -185,16 +201,20 @@ class LogReader:
             await asyncio.wait_for(self.own.wake.wait(), LOOK_EVERY)
         self.own.wake.clear()
 
+    def _tell(self) -> None:
+        self._has_news = True
+        self.own.wake.set()
+
     async def _listen(self) -> None:
         while True:
             connection = None
             try:
                 connection = await connect(self.url, "listen")
                 await connection.execute(f"LISTEN {CHANNEL}")
-                self.own.wake.set()  # what happened before LISTEN took hold
+                self._tell()  # what happened before LISTEN took hold
                 async for told in connection.notifies():
                     if told.pid != self.own.backend:
-                        self.own.wake.set()
+                        self._tell()
             except psycopg.OperationalError:
                 await asyncio.sleep(0.5)
             except Exception:

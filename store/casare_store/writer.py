@@ -229,13 +229,14 @@ class Writer:
                 if number % SEND_EVERY == 0:
                     await batch.send()
             if batch.changes:
+                await batch.send()
+                known = [change.logged for change in batch.changes] if self.own.is_read else []  # while Postgres writes
                 try:
                     await batch.commit()
                 except batches.OutcomeUnknown as unknown:
                     await self._look_up(items, outcomes, unknown)
                     return
-                if self.own.is_read:
-                    self.own.add([change.logged for change in batch.changes])
+                self.own.add(known)
         _tell(outcomes)
 
     async def _bisect(self, items: list[_Item], error: Exception) -> None:
