@@ -137,6 +137,7 @@ class Lives:
 
     rate: float
     reports: int
+    refused: int
     cpu: dict[str, float]
 
 
@@ -148,7 +149,7 @@ def _round(fleet: Child, clock: CpuClock, prefix: str) -> Lives:
     seen = {name: told["phases"].get(name, 0) for name in ("Queued", "Assigned", "Running", "Succeeded")}
     if set(seen.values()) != {JOBS}:
         raise BenchmarkError(f"the watcher saw {seen} of {JOBS} jobs")
-    return Lives(JOBS / told["seconds"], told["reports"], used)
+    return Lives(JOBS / told["seconds"], told["reports"], told["refused"], used)
 
 
 def _check(told: dict[str, Any]) -> None:
@@ -176,7 +177,8 @@ def _show_lifecycles(rounds: list[Lives], idle: list[float], size: int, figures:
     )
     report.table(("", "per second", "transitions a report", *(f"{name} us a job" for name in cpu)),
                  [("submitted, placed, started, succeeded", rate, reports, *cpu.values())])  # fmt: skip
-    print("  rounds: " + ", ".join(f"{one.rate:,.0f}" for one in rounds))
+    print("  rounds: " + ", ".join(f"{one.rate:,.0f}" for one in rounds)
+          + f"; reports that had to be said again (503): {sum(one.refused for one in rounds)}")  # fmt: skip
     report.title(f"One job at a time on the idle system, submit to its robot has it, {IDLE} jobs")
     print(f"  p50 {p50:.1f} ms, p99 {p99:.1f} ms, slowest {max(idle):.1f} ms; "
           f"one fsync of 8 kB here: {figures.values['fsync_ms']:.2f} ms")  # fmt: skip

@@ -70,25 +70,27 @@ def robot(number: int, slots: int) -> Object:
     spec: Object = {"maxConcurrentJobs": slots, "environment": ("production", "staging")[number % 2]}
     spec["capabilities"] = list(CAPABILITIES[: number % 5])
     spec["tags"] = ["sap", "finance"][: number % 3]
+    spec["taints"] = [{"key": "certified", "value": "no", "effect": "NoPlace"}] if number % 10 == 9 else []
     meta = {"name": f"pc-{number:05d}", "namespace": "default", "labels": {"site": f"site-{number % 10}"}}
     return {"apiVersion": KINDS["Robot"].api_version, "kind": "Robot", "metadata": meta, "spec": spec}
 
 
 def requirements(number: int) -> Object:
-    """Set number 0 to 19; the last three match nobody."""
-    wanted: Object = {}
-    if number % 2:
-        wanted["capabilities"] = [CAPABILITIES[number % 3]]
-    if number % 3 == 0:
-        wanted["tags"] = ["sap"]
-    if number % 5 == 0:
-        wanted["environment"] = "production"
-    if number % 7 == 6:
-        wanted["robotSelector"] = [{"key": "site", "operator": "In", "values": ["site-0", f"site-{number % 10}"]}]
-    if number % 4 == 1:
-        wanted["robotSelector"] = [{"key": "site", "operator": "NotIn", "values": [f"site-{number % 10}"]}]
+    """Set number 0 to 19, all different; the last three match nobody, as long as there are 20 robots or more."""
+    wanted: Object = {"tags": ["sap"]} if number % 2 else {}
     if number >= SETS - NOBODYS:
-        wanted["capabilities"] = [f"nobody-has-{number}"]
+        return {**wanted, "capabilities": [f"nobody-has-{number}"]}
+    if number % 3 == 1:
+        wanted["capabilities"] = [CAPABILITIES[number % 4]]
+    if number % 5 in (2, 3):
+        wanted["environment"] = ("production", "staging")[number % 5 - 2]
+    if number % 7 > 2:
+        operator = ("In", "NotIn")[number % 2]
+        wanted["robotSelector"] = [{"key": "site", "operator": operator, "values": [f"site-{number % 10}", "site-x"]}]
+    elif number:
+        wanted["robotSelector"] = [{"key": "site", "operator": "NotIn", "values": [f"nowhere-{number}"]}]
+    if number % 4 == 3:
+        wanted["tolerations"] = [{"key": "certified", "operator": "Exists"}]
     return wanted
 
 
@@ -166,8 +168,14 @@ def measure(where: Place, robots: tuple[int, ...] = ROBOTS, queued: tuple[int, .
     return [found for number in robots for found in asyncio.run(case(where.database(), number, queued))]
 
 
+assert len({repr(requirements(number)) for number in range(SETS)}) == SETS
+
+
 def show(found: list[Placed]) -> None:
-    report.title(f"Placement through the guarded write: {SETS} requirement sets, {NOBODYS} of which match nobody")
+    report.title(
+        f"Placement through the guarded write: {SETS} requirement sets, {NOBODYS} of which match nobody; one namespace, no "
+        "quotas, no concurrency keys; what waits was written by SQL"
+    )
     rows = [(one.robots, one.queued, one.placed, one.rate, one.tick_ms) for one in found]
     report.table(("robots", "queued", "placed a run", "per second", f"ms a tick (at most {PER_TICK:,})"), rows)
 

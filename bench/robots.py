@@ -2,7 +2,7 @@
 
 Each robot is two connections, as of a real agent: a watch of its own unfinished jobs, and reports. What a robot sees
 Assigned it reports Running; once the server has recorded that, the job (which does nothing) is over and is reported
-Succeeded. One report of a robot is under way at a time; what comes meanwhile goes with the next. One more watch sees
+Succeeded. Each robot has a key of its own; left out is what jobs print, telemetry and progress. One report of a robot is under way at a time; what comes meanwhile goes with the next. One more watch sees
 every change of every job, and counts the phases that went by.
 """
 
@@ -78,6 +78,7 @@ class Robot:
 
     def __init__(self, fleet: Fleet, namespace: str, name: str, uid: str) -> None:
         self.fleet, self.namespace, self.name, self.uid = fleet, namespace, name, uid
+        self.key = ""
         self.known: dict[str, int] = {}  # job uid: attempt
         self.news: list[dict[str, Any]] = []
         self.sent: list[dict[str, Any]] | None = None
@@ -105,7 +106,7 @@ class Robot:
         self.sent, self.news = self.news, []
         body = orjson.dumps({"jobs": self.sent})
         self.fleet.reports += 1
-        self.stream.send(head("POST", self.path, self.fleet.key, len(body)) + body)
+        self.stream.send(head("POST", self.path, self.key, len(body)) + body)
 
     def answered(self, status: int, body: bytes) -> None:
         sent, self.sent = self.sent or [], None
@@ -170,9 +171,9 @@ class Fleet:
         stream.transport.close()
         return status, orjson.loads(content)
 
-    async def watch(self, path: str, on_line: Callable[[bytes], None]) -> Stream:
+    async def watch(self, path: str, on_line: Callable[[bytes], None], key: str = "") -> Stream:
         stream = await self.connect(Stream(on_line, None))
-        stream.send(head("GET", path, self.key))
+        stream.send(head("GET", path, key or self.key))
         await asyncio.wait_for(stream.open, 20)
         return stream
 
@@ -190,13 +191,25 @@ class Fleet:
         if status != 201:
             raise OSError(f"a robot could not be made: {status} {made}")
         robot = Robot(self, namespace, name, made["metadata"]["uid"])
+        robot.key = await self._key(namespace, name)
         robot.stream = await self.connect(Stream(None, robot.answered))  # type: ignore[attr-defined]
         fields = ",".join([f"status.robotUID={robot.uid}", *(f"status.phase!={phase}" for phase in FINAL)])
         rv = made["metadata"]["resourceVersion"]
         path = f"{samples.GROUP}/jobs?watch=true&allowWatchBookmarks=true&resourceVersion={rv}&fieldSelector={fields}"
-        robot.watch = await self.watch(path, robot.seen)  # type: ignore[attr-defined]
+        robot.watch = await self.watch(path, robot.seen, robot.key)  # type: ignore[attr-defined]
         robot.report(beat=True)
         return robot
+
+    async def _key(self, namespace: str, name: str) -> str:
+        """A key of this robot's own, as an agent has it."""
+        body = {"apiVersion": "fleet.casare.net/v1", "kind": "ApiKey", "metadata": {"name": name},
+                "spec": {"role": "robot", "robotName": name}}  # fmt: skip
+        status, made = await self.ask("POST", samples.path(namespace, "apikeys"), body)
+        if status == 201:
+            status, made = await self.ask("POST", samples.path(namespace, "apikeys", name, "token"), {})
+        if status not in (200, 201):
+            raise OSError(f"a key could not be made: {status} {made}")
+        return str(made["key"])
 
     async def beat(self) -> None:
         while True:
@@ -209,7 +222,7 @@ async def lifecycles(fleet: Fleet, told: dict[str, Any]) -> None:
     """Submits `count` jobs in lists of `batch`, and waits until the watch has seen all of them Succeeded."""
     namespace, count, batch = told["namespace"], told["count"], told["batch"]
     fleet.phases.clear()
-    fleet.wanted, fleet.reports = count, 0
+    fleet.wanted, fleet.reports, fleet.refused = count, 0, 0
     fleet.all_over.clear()
     begun = monotonic_ns()
     submitted = 0
@@ -225,7 +238,7 @@ async def lifecycles(fleet: Fleet, told: dict[str, Any]) -> None:
     except TimeoutError:
         fleet.failures.append(f"after {told['within']} s only {dict(fleet.phases)}")
     say(
-        seconds=(fleet.over_at - begun) / 1e9, submit_seconds=(submitted - begun) / 1e9, reports=fleet.reports,
+        seconds=(fleet.over_at - begun) / 1e9, submit_seconds=(submitted - begun) / 1e9, reports=fleet.reports, refused=fleet.refused,
         phases={name.decode(): found for name, found in fleet.phases.items()}, failures=fleet.failures[:3],
     )  # fmt: skip
 

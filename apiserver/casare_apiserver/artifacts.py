@@ -146,7 +146,7 @@ class Artifacts:
         if request.query.get("uid") not in (None, job["metadata"]["uid"]):
             raise ApiError.not_found(JOB, name)
         if request.identity.role != "robot":
-            if attempt is not None and attempt > current:
+            if attempt is not None and not 0 < attempt <= current:
                 raise ApiError.conflict(JOB, name, f"there is no attempt {attempt} yet")
             return job, current if attempt is None else attempt
         if attempt is None or "uid" not in request.query:

@@ -23,6 +23,7 @@ from casare_api.machinery.strategic import strategic_patch
 from casare_apiserver.wire import MAX_BODY, Request, too_large
 
 MAX_YAML = 1024 * 1024  # bytes
+MAX_PARTS = 500_000  # objects and lists in a large body: as Python objects they take a hundred times their bytes
 MAX_OPTIONS = 16 * 1024  # bytes of a DELETE's body, which is read on the event loop
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
@@ -110,7 +111,11 @@ async def read_object(request: Request, kind: Kind | None = None, limit: int = M
     if content_type not in _JSON:
         known = ["application/json", "application/yaml", PROTOBUF]
         raise ApiError.unsupported_media_type(known if is_built_in else known[:2])
-    return parse_json(await request.body(limit))
+    body = await request.body(limit)
+    if len(body) > MAX_BODY and body.count(b"{") + body.count(b"[") > MAX_PARTS:
+        why = f"more than {MAX_PARTS} objects and lists in one request: send less at once"
+        raise ApiError(413, "RequestEntityTooLarge", why)
+    return parse_json(body)
 
 
 def read_options(request: Request, body: bytes) -> Any:

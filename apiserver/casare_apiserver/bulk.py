@@ -20,11 +20,11 @@ from casare_store.writer import Found
 
 LIST = "JobList"
 MAX_ITEMS = 10_000
-MAX_BYTES = 16 * 1024 * 1024  # of a request
+MAX_BYTES = 8 * 1024 * 1024  # of a request
 PER_TURN = 50  # jobs admitted before others get their turn: about 3 ms
 MAX_WRITING = 500  # jobs that are with the writer at a time: what robots report does not wait long behind them
 
-Outcome = asyncio.Future[Object | None] | ApiError
+Outcome = asyncio.Future[Object | None] | Found | ApiError
 Submit = Callable[[Sequence[Any]], Awaitable[list[Outcome]]]
 
 
@@ -70,7 +70,7 @@ class Submission:
             try:
                 if isinstance(outcome, ApiError):
                     raise outcome
-                self.results.append(_made(await outcome))
+                self.results.append(_made(outcome if isinstance(outcome, Found) else await outcome))
             except ApiError as error:
                 self.results.append(refused(job, error))
 

@@ -13,7 +13,7 @@ from time import perf_counter
 import psycopg
 import structlog
 
-from casare_api.decisions.access import Attempted, Identity, Verb, allowed
+from casare_api.decisions.access import SHARES, Attempted, Identity, Verb, allowed
 from casare_api.kinds import GROUP, SERVED, Kind
 from casare_api.kinds.job import JOB
 from casare_api.machinery.errors import ApiError
@@ -287,5 +287,7 @@ def _forbidden(
         f'{full}{named} is forbidden: User "{identity.name}" cannot {verb} resource "{what}" in API group "{group}" '
         f"{where}"
     )
+    if resource in SHARES and namespace:
+        message += ": what a namespace gets of the fleet is decided by admins of the whole server"
     details = {"group": group, "kind": resource} | ({"name": name} if name else {})
     return ApiError(403, "Forbidden", message, details)

@@ -6,7 +6,7 @@ Handlers turn a request into an operation of the store and its result into an an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,8 @@ class Writing:
 
     async def _made(self, request: Request, target: Target, body: Any) -> Object:
         obj = self._admitted(request, target, body)
+        if target.kind is JOB and (found := await beside.with_keys(self.store.pool, [obj])):
+            return next(iter(found.values()))  # as it is, whatever the workflow has come to ask for since
         checked = await self._check_job(obj) if target.kind is JOB else None
         await self._check_beside(target.kind, obj)
         return await self._make(request, target, obj, checked)
@@ -106,22 +108,37 @@ class Writing:
         own, dry_run = owner(request, target), options.dry_run(request)
         alike = Alike(JOB, options.mode(request))
 
-        async def submit(part: Sequence[Any]) -> list[asyncio.Future[Object | None] | ApiError]:
-            admitted = [await self._one_of_many(request, target, body, alike) for body in part]
-            good = [one for one in admitted if not isinstance(one, ApiError)]
+        async def submit(part: Sequence[Any]) -> list[bulk.Outcome]:
+            admitted = [self._one_of_many(request, target, body, alike) for body in part]
+            there = await beside.with_keys(self.store.pool, [one for one in admitted if not isinstance(one, ApiError)])
+            looked_at = [await self._of_many_beside(one, there) for one in admitted]
+            good = [one for one in looked_at if not isinstance(one, (ApiError, Found))]
             checked = iter(await self.fitting.check_all(good))
-            return [one if isinstance(one, ApiError) else begin(one, next(checked)) for one in admitted]
+            return [one if isinstance(one, (ApiError, Found)) else begin(one, next(checked)) for one in looked_at]
 
-        def begin(job: Object, checked: str | ApiError | None) -> asyncio.Future[Object | None] | ApiError:
+        def begin(job: Object, checked: str | ApiError | None) -> bulk.Outcome:
             if isinstance(checked, ApiError):
                 return checked
-            return self.store.writer.submit(admission.create(JOB, _named(job), dry_run, checked, own))
+            try:
+                return self.store.writer.submit(admission.create(JOB, _named(job), dry_run, checked, own))
+            except ApiError as full:  # of this one alone: others of the list are made already
+                return full
 
         return await bulk.Submission(submit).run(items)
 
-    async def _one_of_many(self, request: Request, target: Target, body: Any, alike: Alike) -> Object | ApiError:
+    def _one_of_many(self, request: Request, target: Target, body: Any, alike: Alike) -> Object | ApiError:
         try:
-            job = self._admitted(request, target, body, alike)
+            return self._admitted(request, target, body, alike)
+        except ApiError as error:
+            return error
+
+    async def _of_many_beside(self, job: Object | ApiError, there: Mapping[str, Found]) -> Object | ApiError:
+        """The job, the one that has its idempotencyKey, or what is wrong with what it needs beside the rows."""
+        if isinstance(job, ApiError):
+            return job
+        if (found := there.get(job["spec"].get("idempotencyKey") or "")) is not None:
+            return found
+        try:
             await self._check_declared(job)
             await self._check_beside(JOB, job)
         except ApiError as error:

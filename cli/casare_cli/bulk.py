@@ -129,6 +129,8 @@ def _tell(submitted: Submitted, wishes: Wishes) -> None:
     more = submitted.failed - len(submitted.refusals)
     if more:
         print(f"error: and {more} more", file=sys.stderr)
+    if advice := submitted.advice(wishes.prefix is not None):
+        print(advice, file=sys.stderr)
 
 
 def _find(plan: Plan) -> str:

@@ -64,7 +64,7 @@ def _facts(why: Object) -> list[str]:
         *_quota(why.get("quota")),
     ]  # fmt: skip
     if why.get("boundedBy"):
-        found.append(("At the most", str(why["boundedBy"])))
+        found.append(("Bound", str(why["boundedBy"])))
     lines = [f"{label + ':':<{_WIDTH}}{styles.plain(text)}" for label, text in found]
     return ["", *lines] if lines else []
 

@@ -96,8 +96,8 @@ class Sheet:
                 return
             if cells is None:
                 return
-            if not any(cells) and len(cells) <= 1:
-                continue  # a blank line
+            if not any(cell.strip() for cell in cells):
+                continue  # a blank line, or what a spreadsheet makes of one
             number += 1
             where = f"{self.name}: row {number} (line {reader.line_num})"
             yield Row(number, reader.line_num, _parameters(where, columns, types, cells, tell))
@@ -163,10 +163,14 @@ def _number(text: str, types: set[str]) -> Any:
     return found if math.isfinite(found) else _NO
 
 
+def _refused(constant: str) -> Any:
+    raise ValueError(constant)
+
+
 def _json(wanted: type) -> Callable[[str, set[str]], Any]:
     def parsed(text: str, types: set[str]) -> Any:
         try:
-            found = json.loads(text)
+            found = json.loads(text, parse_constant=_refused)  # NaN is no JSON
         except (ValueError, RecursionError):
             return _NO
         return found if isinstance(found, wanted) else _NO

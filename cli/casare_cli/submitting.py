@@ -69,11 +69,15 @@ class Plan:
 
 @dataclass(slots=True)
 class Submitted:
-    """What became of the jobs so far: uid to name of those that are there, and the first refusals."""
+    """What became of the jobs so far: uid to name of those that are there, and the first refusals.
+
+    `busy` are those of the failed ones that were refused with 429: nothing is wrong with them, and none was made.
+    """
 
     created: int = 0
     existing: int = 0
     failed: int = 0
+    busy: int = 0
     jobs: dict[str, str] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
 
@@ -86,6 +90,7 @@ class Submitted:
         for one, item in zip(part, answer["items"], strict=True):
             if item["code"] >= 300:
                 self.failed += 1
+                self.busy += item["code"] == 429
                 if len(self.refusals) < SHOWN:
                     self.refusals.append(f"{one.called}: {reason(item)}")
                 continue
@@ -94,6 +99,17 @@ class Submitted:
                 self.created += 1
             else:
                 self.existing += 1
+
+    def advice(self, has_keys: bool) -> str:
+        """What can be done about those that came when there was no room for them; empty where there are none."""
+        if not self.busy:
+            return ""
+        how = (
+            "run the same command again later, and it makes only what is missing"
+            if has_keys
+            else "submit these again later; the same command would make all the others twice"
+        )
+        return f"{self.busy} of the failed ones were not made because too much waits already: {how}"
 
     def summary(self) -> str:
         """`998 created, 0 existing, 2 failed`."""

@@ -27,7 +27,12 @@ Own = Callable[[Object | None, Object, datetime], Object]
 CONTENT = "fleet.casare.net/content"  # by which an older release held a namespace that is being emptied
 MAX_OBJECT = 3 * 2**20  # bytes of what people write, as in Kubernetes; what the system adds to it is little
 # Status that only the server decides.
-_DECIDED = {"Workflow": ("revision",), "ApiKey": ("phase", "hint"), "Namespace": ("phase",)}
+_DECIDED = {
+    "Job": ("queuedTime", "agingInterval"),  # its rank
+    "Workflow": ("revision",),
+    "ApiKey": ("phase", "hint"),
+    "Namespace": ("phase",),
+}
 
 
 def create(
@@ -263,9 +268,9 @@ def _check_meant(kind: Kind, meta: Object, uid: str | None, rv: str | None) -> N
 def _with_status(kind: Kind, current: Object, new: Object) -> Object:
     if kind.kind == "Job":
         _check_transition(current, new)
-    before = current.get("status") or {}
-    kept = {key: before[key] for key in _DECIDED.get(kind.kind, ()) if key in before}
-    made = {**current, "status": {**(new.get("status") or {}), **kept}}
+    before, decided = current.get("status") or {}, _DECIDED.get(kind.kind, ())
+    said = {key: value for key, value in (new.get("status") or {}).items() if key in before or key not in decided}
+    made = {**current, "status": {**said, **{key: before[key] for key in decided if key in before}}}
     return objects.owned_as(new, made)
 
 

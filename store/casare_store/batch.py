@@ -332,7 +332,8 @@ def _insert(kind: Kind) -> str:
 
 
 def _update(kind: Kind) -> str:
-    changing = [name for name, _ in columns.columns(kind) if name not in ("uid", "namespace", "name")]
+    fixed = ("uid", "namespace", "name", *columns.KEPT.get(kind.kind, ()))
+    changing = [name for name, _ in columns.columns(kind) if name not in fixed]
     values = ", ".join(f'"{name}" = n."{name}"{_CASTS.get(name, "")}' for name in changing)
     return f"UPDATE {columns.table(kind)} AS t SET {values} FROM n WHERE t.uid = n.uid"
 

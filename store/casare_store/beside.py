@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import orjson
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from casare_api.kinds import Object, dig
+from casare_api.kinds.job import JOB
 from casare_api.kinds.workflow import WORKFLOW
 from casare_api.machinery.errors import ApiError, Cause
+from casare_store import rendering
+from casare_store.writer import Found
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 MAX_BLOB = 64 * 1024 * 1024  # bytes
 MAX_LOG_CHUNK = 256 * 1024  # bytes
 MAX_LOG_SEQ = 1_000_000
+_WITH_KEYS = (
+    f"SELECT t.idempotency, {rendering.stored(JOB)} FROM jobs t "
+    "WHERE t.idempotency IS NOT NULL AND t.namespace = %s AND t.idempotency = ANY(%s)"
+)
 LAST_WORDS = timedelta(minutes=10)  # after its end in which a job's log still grows: what was under way arrives
 
 
@@ -34,6 +43,16 @@ async def put_blob(pool: Pool, namespace: str, sha256: str, data: bytes) -> bool
         )
         found = await cursor.fetchone()
     return bool(found and found[0])
+
+
+async def with_keys(pool: Pool, jobs: Sequence[Object]) -> dict[str, Found]:
+    """The jobs that there are already with the idempotencyKeys of these new ones of one namespace, by key."""
+    keys = [key for job in jobs if (key := job["spec"].get("idempotencyKey"))]
+    if not keys:
+        return {}
+    async with pool.connection() as connection:
+        cursor = await connection.execute(_WITH_KEYS, (jobs[0]["metadata"]["namespace"], keys), prepare=True)
+        return {str(key): Found(orjson.loads(text)) for key, text in await cursor.fetchall()}
 
 
 async def has_blob(pool: Pool, namespace: str, sha256: str) -> int | None:

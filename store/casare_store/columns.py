@@ -21,6 +21,11 @@ from casare_api.machinery import times
 from casare_api.machinery.durations import parse_duration
 
 EVENTS_KEPT = "1h"
+_INT4 = 2**31 - 1  # the largest number of its columns
+
+# Columns that keep what they had when the object was made: an older release let several jobs have one idempotencyKey,
+# of which one has it in the index; the others must still be able to change.
+KEPT = {"Job": ("idempotency",)}
 
 
 def _phase(obj: Object) -> Any:
@@ -45,21 +50,27 @@ def _fire_due(schedule: Object) -> datetime | None:
 
 
 def placing(job: Object) -> tuple[Any, ...]:
-    """What changes in a job's row as it moves: phase, robot, whether it is ready or parked, its exit timer."""
+    """What is written of a job as it moves: `moves.INDEXED`, in that order.
+
+    Its concurrency key is among it: jobs of an older release get it late, and no job is ever parked without.
+    """
     status = job["status"]
     phase = lifecycle.phase(job)
     # Queued, not held back and not asked to cancel: placement may take it. A job with a concurrency key stays outside
     # the queue until placement sees room for its key.
     is_ready = phase is JobPhase.QUEUED and not status.get("heldUntil")
-    has_key = is_ready and "concurrency" in job["spec"]
+    shared = job["spec"].get("concurrency") or {}
+    key = shared.get("key")
+    is_parked = is_ready and key is not None
     due, robot = lifecycle.due(job), status.get("robotName")
-    return status["phase"], status.get("robotUID"), is_ready and not has_key, due, robot, has_key, _last_robot(job)
+    limit = None if key is None else shared.get("limit", 1)
+    last = _last_robot(job)
+    return status["phase"], status.get("robotUID"), is_ready and not is_parked, due, robot, is_parked, last, key, limit
 
 
 def _job(job: Object) -> tuple[Any, ...]:
     spec = job["spec"]
-    phase, robot_uid, is_ready, due, robot, is_parked, last_robot = placing(job)
-    shared = spec.get("concurrency") or {}
+    phase, robot_uid, is_ready, due, robot, is_parked, last_robot, key, limit = placing(job)
     return (
         phase,
         robot_uid,
@@ -69,8 +80,8 @@ def _job(job: Object) -> tuple[Any, ...]:
         due,
         (spec.get("workflowRef") or {}).get("name"),
         robot,
-        shared.get("key"),
-        shared.get("limit", 1) if shared else None,
+        key,
+        limit,
         is_parked,
         spec.get("idempotencyKey"),
         last_robot,
@@ -102,6 +113,12 @@ def _apikey(key: Object) -> tuple[Any, ...]:
 
 def _fire(fire: Object) -> tuple[Any, ...]:
     return fire["spec"].get("scheduleName"), (fire.get("status") or {}).get("outcome")
+
+
+def _quota(quota: Object) -> tuple[Any, ...]:
+    spec = quota.get("spec") or {}
+    most = spec.get("maxRunning")
+    return min(int(spec.get("weight") or 1), _INT4), None if most is None else min(int(most), _INT4)
 
 
 def _event(event: Object) -> tuple[Any, ...]:
@@ -155,7 +172,7 @@ _INDEX: dict[str, tuple[tuple[tuple[str, str], ...], Callable[[Object], tuple[An
     "ConfigMap": ((), lambda configmap: ()),
     "Secret": ((("type", "text"),), lambda secret: (secret.get("type"),)),
     "Lease": ((), lambda lease: ()),
-    "Quota": ((), lambda quota: ()),
+    "Quota": ((("weight", "int4"), ("max_running", "int4")), _quota),
 }
 
 # The column that answers a selectable field in a list; metadata.name and metadata.namespace answer for themselves.

@@ -15,13 +15,13 @@ from casare_store import columns
 
 TYPE = "MOVED"  # of a change, on its way to the rows; the log calls it MODIFIED
 _RV = '"resourceVersion":"'  # the first one in an object's text is that of its metadata: see `objects.born`
-_INDEXED = ("phase", "robot_uid", "ready", "due", "robot_name", "parked", "last_robot")
+INDEXED = ("phase", "robot_uid", "ready", "due", "robot_name", "parked", "last_robot", "ckey", "climit")
 _TYPES = dict(columns.columns(JOB))
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("uid", "uuid"),
     ("rv", "int8"),
     ("tail", "text"),
-    *((name, _TYPES[name]) for name in _INDEXED),
+    *((name, _TYPES[name]) for name in INDEXED),
     ("fields", "text"),
     ("old_fields", "text"),
     ("prev_rv", "int8"),
@@ -55,7 +55,7 @@ def statement() -> str:
     """Moves the rows and tells the log."""
     parameters = ", ".join(f"${n}{'::uuid[]' if of == 'uuid' else ''}" for n, (_, of) in enumerate(COLUMNS, 1))
     names = ", ".join(name for name, _ in COLUMNS)
-    indexed = ", ".join(f"{name} = n.{name}" for name in _INDEXED)
+    indexed = ", ".join(f"{name} = n.{name}" for name in INDEXED)
     numbered = f"overlay(t.head PLACING n.rv::text FROM strpos(t.head, '{_RV}') + {len(_RV)} FOR length(t.rv::text))"
     return (
         f"WITH n AS (SELECT * FROM unnest({parameters}) AS n({names})), "

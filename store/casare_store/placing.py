@@ -33,6 +33,9 @@ TEXTS = 100  # jobs whose text comes with their rank: to read it at once costs l
 Place = tuple[str, ...]  # in an index: where the next look begins
 
 _LIVE = "phase IN ('Assigned', 'Running')"
+# A release that knows nothing of it leaves `parked` as it is when it changes the rest: it says something only here.
+_PARKED = "parked AND NOT ready AND phase = 'Queued'"
+_WAITS = "j.parked AND NOT j.ready AND j.phase = 'Queued'"
 
 # A loose walk over the partial index: one look-up a queue, however long the queues are.
 _QUEUES = """
@@ -47,7 +50,10 @@ WITH RECURSIVE q AS (
 SELECT s.namespace, s.class, c.requirements
 FROM (SELECT * FROM q LIMIT $3::int) s LEFT JOIN classes c ON c.class = s.class ORDER BY s.namespace, s.class"""
 
-_SPECIAL = "SELECT EXISTS (SELECT FROM jobs WHERE parked), EXISTS (SELECT FROM quotas)"
+# In the order of the index of what is parked: that of all that is held could hold a million others.
+_SPECIAL = f"""
+SELECT (SELECT true FROM jobs WHERE {_PARKED} ORDER BY namespace, ckey, class, climit, rank LIMIT 1) IS NOT NULL,
+    EXISTS (SELECT FROM quotas)"""
 
 _HEADS = f"""
 SELECT k.n, h.rank, h.uid::text, h.ckey, coalesce(h.climit, 0),
@@ -64,9 +70,7 @@ ORDER BY k.n, h.rank"""
 
 # Every live job has a robot: with that said only one index will do.
 _RUNNING = f"SELECT namespace, count(*) FROM jobs WHERE robot_uid IS NOT NULL AND {_LIVE} GROUP BY namespace"
-_QUOTAS = """
-SELECT namespace, coalesce((head || tail)::jsonb #>> '{spec,weight}', '1')::int,
-    ((head || tail)::jsonb #>> '{spec,maxRunning}')::bigint FROM quotas"""
+_QUOTAS = "SELECT namespace, weight, max_running FROM quotas"
 
 _ROBOTS = f"""
 SELECT t.uid || ' ' || t.rv || ' ' || coalesce(l.online, false)::int || ' ' || coalesce(u.used, 0)
@@ -170,15 +174,16 @@ async def robots(connection: Connection) -> list[str]:
 
 # A loose walk over what is parked: by key, its limit and class. Of each the first that have room, those that are in the
 # queue already counted among them. Rows that somebody is writing are left for the next look: who waits for nobody can't
-# be in a deadlock.
+# be in a deadlock. A job that an older release held back while it was parked leaves the line; timers make it ready.
+_NOT_HELD = """strpos(tail, '"heldUntil":"') = 0"""
 _PROMOTE = f"""
 WITH RECURSIVE g AS (
-    (SELECT namespace, ckey, class, climit FROM jobs WHERE parked
+    (SELECT namespace, ckey, class, climit FROM jobs WHERE {_PARKED}
      AND (namespace, ckey, class, climit) > ($1::text, $2::text, $3::bigint, $4::int)
      ORDER BY namespace, ckey, class, climit LIMIT 1)
     UNION ALL
     SELECT n.* FROM g, LATERAL (
-        SELECT namespace, ckey, class, climit FROM jobs WHERE parked
+        SELECT namespace, ckey, class, climit FROM jobs WHERE {_PARKED}
         AND (namespace, ckey, class, climit) > (g.namespace, g.ckey, g.class, g.climit)
         ORDER BY namespace, ckey, class, climit LIMIT 1) n
 ), s AS MATERIALIZED (SELECT * FROM g LIMIT $5::int
@@ -187,7 +192,7 @@ WITH RECURSIVE g AS (
         WHERE l.namespace = s.namespace AND l.ckey = s.ckey AND l.{_LIVE}))) AS room FROM s
 ), b AS MATERIALIZED (
     SELECT b.uid FROM r, LATERAL (SELECT u.uid, u.parked FROM (
-        (SELECT j.uid, j.rank, true AS parked FROM jobs j WHERE j.parked AND j.namespace = r.namespace
+        (SELECT j.uid, j.rank, true AS parked FROM jobs j WHERE {_WAITS} AND j.namespace = r.namespace
          AND j.ckey = r.ckey AND j.class = r.class AND j.climit = r.climit ORDER BY j.rank LIMIT r.room)
         UNION ALL
         (SELECT j.uid, j.rank, false FROM jobs j WHERE j.ready AND j.ckey IS NOT NULL AND j.namespace = r.namespace
@@ -195,8 +200,8 @@ WITH RECURSIVE g AS (
         ) u ORDER BY u.rank LIMIT r.room) b
     WHERE r.room > 0 AND b.parked LIMIT $6::int
 ), p AS (
-    UPDATE jobs SET ready = true, parked = false WHERE parked AND uid IN (
-        SELECT uid FROM jobs WHERE uid IN (SELECT uid FROM b) AND parked FOR UPDATE SKIP LOCKED)
+    UPDATE jobs SET ready = {_NOT_HELD}, parked = false WHERE {_PARKED} AND uid IN (
+        SELECT uid FROM jobs WHERE uid IN (SELECT uid FROM b) AND {_PARKED} FOR UPDATE SKIP LOCKED)
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM p), n.n, l.*
@@ -238,7 +243,7 @@ FROM robots r JOIN leases l ON l.robot_uid = r.uid WHERE r.uid = ANY($1::uuid[])
 _LIMITED = f"""
 SELECT q.namespace, q.most - (SELECT count(*) FROM (
     SELECT namespace FROM jobs WHERE robot_uid IS NOT NULL AND {_LIVE} OFFSET 0) l WHERE l.namespace = q.namespace)
-FROM (SELECT namespace, ((head || tail)::jsonb #>> '{{spec,maxRunning}}')::bigint AS most FROM quotas
+FROM (SELECT namespace, max_running AS most FROM quotas
     WHERE namespace = ANY($1::text[]) OFFSET 0) q WHERE q.most IS NOT NULL"""
 _TAKEN = f"""
 SELECT k.namespace, k.ckey, (SELECT count(*) FROM jobs l
@@ -247,6 +252,7 @@ FROM unnest($1::text[], $2::text[]) AS k(namespace, ckey)"""
 _LAST = """
 INSERT INTO last_robots (namespace, workflow, robot_uid) VALUES ($1, $2, $3::uuid)
 ON CONFLICT (namespace, workflow) DO UPDATE SET robot_uid = excluded.robot_uid, at = clock_timestamp()"""
+_NOTE_KEY = "UPDATE jobs SET ckey = $2, climit = $3::int WHERE uid = $1::uuid AND ready AND ckey IS NULL"
 
 
 @dataclass(slots=True)
@@ -278,6 +284,11 @@ async def room(batch: Batch, jobs: Iterable[str], robots: set[str], namespaces: 
         dict(_rows(limited)),
         {(namespace, key): count for namespace, key, count in _rows(taken)},
     )
+
+
+def note_key(batch: Batch, uid: str, key: str, limit: int) -> None:
+    """Notes with the batch the concurrency key of an older release's job, which would be chosen for ever."""
+    batch.also(_NOTE_KEY, (uid, key, str(limit)))
 
 
 def remember(batch: Batch, namespace: str, workflow: str, robot: str) -> None:

@@ -5,7 +5,7 @@ All of it is read outside the history lock where it is large, and read again ins
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 from psycopg import AsyncConnection
 
-from casare_api.kinds import Object
-from casare_api.kinds.job import JOB
+from casare_api.kinds import Kind, Object
 from casare_store.batch import Batch
+from casare_store.columns import table
 
 Connection = AsyncConnection[Any]
 
@@ -154,20 +154,15 @@ async def stale_robots(connection: Connection, limit: int) -> list[str]:
 # -- what is due ---------------------------------------------------------------------------------------------------
 
 
-async def due_jobs(batch: Batch, limit: int) -> list[Object]:
-    """Jobs whose exit timer ran out, the longest overdue first."""
-    return await batch.objects(JOB, "t.due <= clock_timestamp() ORDER BY t.due LIMIT %s", (limit,))
-
-
-async def next_due(connection: Connection) -> float | None:
-    """Seconds until the next timer of a job or schedule runs out; None when none is set."""
-    cursor = await connection.execute(
-        "SELECT extract(epoch FROM least((SELECT min(due) FROM jobs WHERE due IS NOT NULL), "
-        "(SELECT min(due) FROM schedules WHERE due IS NOT NULL)) - clock_timestamp())",
+async def due(connection: Connection, kind: Kind, limit: int, aside: Sequence[str] = ()) -> list[str]:
+    """The uids of the objects whose timer ran out, the longest overdue first, but for those that are set aside."""
+    cursor = await connection.execute(  # the time is a query of its own: an index is not searched for what may change
+        f"SELECT uid::text FROM {table(kind)} WHERE due <= (SELECT clock_timestamp()) AND uid <> ALL(%s::uuid[]) "
+        "ORDER BY due LIMIT %s",
+        (list(aside), limit),
         prepare=True,
     )
-    found = await cursor.fetchone()
-    return float(found[0]) if found and found[0] is not None else None
+    return [uid for (uid,) in await cursor.fetchall()]
 
 
 # -- garbage -------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ _PARKED = """'{"rule":"concurrency","message":' || to_json('it waits for its tur
 _NEW = '\'"reasons":[{"rule":"placement","message":"placement looks at it in a moment","robots":0}],\''
 _JOB = f"""t.head
  || CASE WHEN t.phase <> 'Queued' THEN ''
-         WHEN t.parked THEN '"reasons":[' || {_PARKED} || '],'
+         WHEN t.parked AND NOT t.ready THEN '"reasons":[' || {_PARKED} || '],'
          WHEN NOT t.ready THEN '"reasons":[' || {_HELD} || '],'
          ELSE coalesce((SELECT q.reasons FROM queue_reasons q
                         WHERE q.namespace = t.namespace AND q.class = t.class), {_NEW}) END

@@ -64,18 +64,20 @@ SELECT count(*) FROM (SELECT FROM unnest(%b, %b) AS k(namespace, class), LATERAL
     (SELECT FROM jobs j WHERE j.ready AND j.namespace = k.namespace AND j.class = k.class AND j.rank = %s
      AND j.uid < %s::uuid LIMIT %s)) h LIMIT %s) ahead"""
 
+_PARKED = "j.parked AND NOT j.ready AND j.phase = 'Queued'"  # see `placing`: what `parked` says of other rows is old
+
 # The lines of the jobs that are parked for a key, each found by one look-up, however many jobs there are.
-_PARKED_AHEAD = """
+_PARKED_AHEAD = f"""
 WITH RECURSIVE k AS (SELECT %s::text AS namespace, %s::text AS ckey), c AS (
     (SELECT j.namespace, j.ckey, j.class, j.climit FROM k, jobs j
-     WHERE j.parked AND j.namespace = k.namespace AND j.ckey = k.ckey ORDER BY j.class, j.climit LIMIT 1)
+     WHERE {_PARKED} AND j.namespace = k.namespace AND j.ckey = k.ckey ORDER BY j.class, j.climit LIMIT 1)
     UNION ALL
     SELECT n.* FROM c, LATERAL (SELECT j.namespace, j.ckey, j.class, j.climit FROM jobs j
-        WHERE j.parked AND j.namespace = c.namespace AND j.ckey = c.ckey AND (j.class, j.climit) > (c.class, c.climit)
+        WHERE {_PARKED} AND j.namespace = c.namespace AND j.ckey = c.ckey AND (j.class, j.climit) > (c.class, c.climit)
         ORDER BY j.class, j.climit LIMIT 1) n
 )
 SELECT count(*) FROM (SELECT FROM c, LATERAL (SELECT FROM jobs j
-    WHERE j.parked AND j.namespace = c.namespace AND j.ckey = c.ckey AND j.class = c.class AND j.climit = c.climit
+    WHERE {_PARKED} AND j.namespace = c.namespace AND j.ckey = c.ckey AND j.class = c.class AND j.climit = c.climit
     AND (j.rank, j.uid) < (%s, %s::uuid) ORDER BY j.rank LIMIT %s) h LIMIT %s) ahead"""
 
 _QUEUED = """

@@ -259,6 +259,15 @@ def test_why_is_answered_for_a_job_that_nobody_submitted(api: Api, casare: Casar
     assert jobs(api) == []
 
 
+def test_a_job_of_a_manifest_that_was_submitted_is_told_as_it_is(api: Api, casare: Casare, tmp_path: Path) -> None:
+    spec = "spec: {workflow: {runner: command, args: [echo], requirements: {tags: [none]}}, priority: 3}"
+    file = tmp_path / "job.yaml"
+    file.write_text(f"apiVersion: fleet.casare.net/v1\nkind: Job\nmetadata: {{name: there}}\n{spec}\n")
+    assert casare("apply", "-f", str(file)).code == 0
+    told = casare("why", "-f", str(file))
+    assert told.code == 0 and told.lines[0].startswith("job/there Queued: "), told.err
+
+
 def test_the_files_of_a_job_that_is_only_asked_about_are_not_sent(api: Api, casare: Casare, tmp_path: Path) -> None:
     inline = "{runner: python, source: {file: main.py}, files: [{name: a, path: a.txt}], requirements: {tags: [none]}}"
     file = tmp_path / "job.yaml"

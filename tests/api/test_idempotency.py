@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from .conftest import Api, message, sample, work
+from .conftest import NOWHERE, Api, message, sample, work
 
 Object = dict[str, Any]
 
@@ -85,3 +85,23 @@ def test_an_applied_job_says_which_one_has_its_key(api: Api) -> None:
     refused = api.call("PATCH", api.path("Job", "second"), body, **apply)
     assert 'job "first" has the same spec.idempotencyKey' in message(refused, 409)
     assert api.names("Job") == ["first"]
+
+
+def test_a_second_submission_gets_the_first_job_though_the_workflow_takes_other_parameters_now(api: Api) -> None:
+    flow: Object = {"runner": "command", "args": ["true"], "parameters": {"properties": {"month": {"type": "string"}}}}
+    api.create("Workflow", "flow", {"spec": flow})
+
+    def job(key: str) -> Object:
+        spec = {"workflowRef": {"name": "flow"}, "parameters": {"month": "2026-10"}, "idempotencyKey": key}
+        return sample("Job", key, {"spec": {**spec, "requirements": {"tags": [NOWHERE]}}})
+
+    path = api.path("Job")
+    first = api.call("POST", path, job("k")).json()
+    api.changed("Workflow", "flow", {"spec": {"parameters": {"properties": {"month": {"type": "integer"}}}}})
+    again = api.call("POST", path, job("k"))
+    assert (again.status_code, again.json()["metadata"]["uid"]) == (200, first["metadata"]["uid"])
+    said = api.call("POST", path, {"kind": "JobList", "items": [job("k"), job("new"), job("k")]}).json()
+    assert [one["code"] for one in said["items"]] == [200, 422, 200] and said["existing"] == 2
+    assert {one.get("uid") for one in said["items"]} == {first["metadata"]["uid"], None}
+    wrong = job("k") | {"spec": {"workflowRef": {"name": "flow"}, "idempotencyKey": "k", "priority": 99}}
+    assert "spec.priority" in message(api.call("POST", path, wrong), 422), "what no job may look like is still refused"

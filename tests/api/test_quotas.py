@@ -116,3 +116,30 @@ def test_a_job_remembers_the_ageing_that_it_was_submitted_under(api: Api) -> Non
     same = api.create("Job", "same", work())
     assert [one["status"].get("agingInterval") for one in (before, under, same)] == [None, "1h", None]
     assert api.get("Job", "under")["status"]["agingInterval"] == "1h"
+
+
+def test_a_namespace_reads_its_quota_and_does_not_write_it(api: Api) -> None:
+    quota(api, weight=2)
+    path = api.path("Quota", "default")
+    for role in ("viewer", "operator", "admin"):
+        own = api.of(api.issue_key(role, role))
+        assert own.get("Quota", "default")["spec"]["weight"] == 2 and own.names("Quota") == ["default"]
+        for refused in (own.patch("Quota", "default", {"spec": {"weight": 9}}), own.delete("Quota", "default"),
+                        own.call("PUT", path, api.get("Quota", "default")),
+                        own.call("POST", api.path("Quota"), sample("Quota", "default", {"spec": {"weight": 9}}))):  # fmt: skip
+            why = message(refused, 403)
+            assert why.endswith("what a namespace gets of the fleet is decided by admins of the whole server")
+    assert api.get("Quota", "default")["spec"]["weight"] == 2
+
+
+def test_a_status_that_is_written_leaves_a_jobs_rank_as_it_is(api: Api) -> None:
+    before = api.create("Job", "plain", work())["status"]
+    quota(api, agingInterval="1h")
+    under = api.create("Job", "under", work())["status"]
+    told = {"queuedTime": "2020-01-01T00:00:00Z", "agingInterval": "7m", "message": "looked at"}
+    for name, status in (("plain", before), ("under", under)):
+        found = api.changed("Job", name, {"status": told}, "status")["status"]
+        assert (found["queuedTime"], found.get("agingInterval")) == (status["queuedTime"], status.get("agingInterval"))
+        assert found["message"] == "looked at"
+    gone = api.changed("Job", "under", {"status": {"agingInterval": None}}, "status")["status"]
+    assert (gone["queuedTime"], gone["agingInterval"]) == (under["queuedTime"], "1h")

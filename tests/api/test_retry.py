@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from casare_api.decisions.retrying import RETRY_OF
@@ -88,6 +89,30 @@ def test_a_retry_may_be_retried(api: Api) -> None:
     second = retry(api, first["metadata"]["name"])
     assert second["spec"]["retryOf"] == {"name": first["metadata"]["name"], "uid": first["metadata"]["uid"]}
     assert len(second["metadata"]["name"]) == len(first["metadata"]["name"])
+
+
+def test_of_many_who_retry_a_job_at_once_one_makes_a_job_and_the_others_hear_which(api: Api) -> None:
+    cancelled(api, "j", work())
+    with ThreadPoolExecutor(12) as many:
+        answers = list(many.map(lambda _: api.call("POST", api.path("Job", "j", "retry")), range(24)))
+    assert sorted(one.status_code for one in answers) == [201] + [409] * 23
+    (name,) = (one.json()["metadata"]["name"] for one in answers if one.status_code == 201)
+    told = {message(one, 409) for one in answers if one.status_code == 409}
+    assert all(f'its retry "{name}" is Queued: wait for its end or cancel it' in why for why in told), told
+    assert sorted(api.names("Job")) == sorted(["j", name])
+
+
+def test_a_job_is_retried_again_once_its_retry_has_ended_or_by_force(api: Api) -> None:
+    cancelled(api, "j", work())
+    first = retry(api, "j")["metadata"]["name"]
+    forced = retry(api, "j", params={"force": "true"})["metadata"]["name"]
+    api.changed("Job", first, {"spec": {"cancel": True}})
+    assert f'its retry "{forced}" is Queued' in message(api.call("POST", api.path("Job", "j", "retry")), 409)
+    api.changed("Job", forced, {"spec": {"cancel": True}})
+    third = retry(api, "j")["metadata"]["name"]
+    assert len({first, forced, third}) == 3
+    api.changed("Job", third, {"spec": {"cancel": True}, "metadata": {"labels": {RETRY_OF: None}}})
+    assert retry(api, "j")["metadata"]["name"] != third, "a name that is taken by whatever else is in nobody's way"
 
 
 def test_nobody_else_says_of_a_job_that_it_retries_another(api: Api) -> None:

@@ -74,7 +74,7 @@ MAY: dict[str, Callable[[Route], bool]] = {
     "operator": lambda route: (
         reads(route) or (route.does in ("write", "add log", "add file") and route.resource in FLEET | {"blobs"})
     ),
-    "admin": lambda route: True,
+    "admin": lambda route: reads(route) or route.resource != "quotas",
 }
 
 

@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import psycopg
 import pytest
 
 from casare_api.decisions import lifecycle
 from casare_api.kinds import KINDS, Object
 from casare_api.kinds.core import NAMESPACE
+from casare_api.machinery.admission import admit
+from casare_api.machinery.errors import ApiError
 from casare_controller.duties import placement
 from casare_controller.duties.placement import Placement
 from casare_store import admission, placing
@@ -167,6 +170,17 @@ def test_keys_and_queues_beyond_one_look_are_come_to_all_the_same(
     with_store(body)
 
 
+@pytest.mark.parametrize("query", [placing._PROMOTE, placing._SPECIAL], ids=["promote", "special"])
+def test_what_is_parked_is_found_by_its_index(database: str, query: str) -> None:
+    args = ("''", "''", "0", "0", "10", "10")
+    for number, value in enumerate(args, 1):
+        query = query.replace(f"${number}", value)
+    with psycopg.connect(database) as connection:
+        connection.execute("SET enable_seqscan = off")
+        plan = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {query}").fetchall())
+    assert "jobs_parked" in plan and "Seq Scan on jobs" not in plan
+
+
 # -- quotas ---------------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +194,33 @@ def test_a_namespace_never_runs_more_than_its_quota_whoever_places_its_jobs(with
         assert Counter(name[0] for name in await assigned(store)) == {"t": 5, "j": 20}
 
     with_store(body)
+
+
+def test_a_quota_with_huge_numbers_holds_nobody_up(with_store: Any) -> None:
+    """As people can't write it: what is stored may be older than what is checked."""
+
+    async def body(store: Store) -> None:
+        await quota(store, "default", maxRunning=2**63, maxQueued=2**63, weight=10**18)
+        async with store.pool.connection() as connection:
+            await connection.execute(
+                "INSERT INTO quotas (uid, namespace, name, rv, head, tail) "
+                "SELECT gen_random_uuid(), 'team', name, rv, head, tail FROM quotas"
+            )
+        await namespaces(store, "team")
+        await enrol(store, robot("r", maxConcurrentJobs=10, serves=["*"]))
+        await submit(store, job("j"), within("team", job("t")))
+        await duty(store).run_once()
+        assert sorted(await assigned(store)) == ["j", "t"]
+
+    with_store(body)
+
+
+@pytest.mark.parametrize("field", ["maxRunning", "maxQueued"])
+def test_a_quota_can_not_be_larger_than_postgres_counts(field: str) -> None:
+    made = {"apiVersion": "fleet.casare.net/v1", "kind": "Quota", "metadata": {"name": "default", "namespace": "default"}}
+    assert admit(QUOTA, {**made, "spec": {field: 2**31 - 1}})
+    with pytest.raises(ApiError, match=f"spec.{field}: Invalid value"):
+        admit(QUOTA, {**made, "spec": {field: 2**31}})
 
 
 def test_a_quota_that_came_after_the_decision_holds(with_store: Any) -> None:

@@ -90,6 +90,14 @@ def test_settings_and_leases_are_read_by_viewers_and_written_by_operators(resour
     assert verbs("robot") == set()
 
 
+def test_a_namespaces_share_is_decided_by_the_server_and_read_by_all_who_live_there() -> None:
+    def verbs(who: str) -> set[Verb]:
+        return {what.verb for what in granted(who, HERE) if what.resource == "quotas"}
+
+    assert verbs("viewer") == verbs("operator") == verbs("admin") == READ
+    assert verbs("server") == set(VERBS) and verbs("robot") == set()
+
+
 def test_whoever_shows_a_key_may_ask_about_himself() -> None:
     for (name, who), where, review in itertools.product(EVERYBODY.items(), [None, HERE, "team-b"], REVIEWS):
         verbs = {verb for verb in VERBS if allowed(who, Attempted(verb, review, None, where))}

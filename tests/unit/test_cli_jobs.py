@@ -63,6 +63,19 @@ def test_answers_are_counted_and_the_first_refusals_kept() -> None:
     assert len(submitted.refusals) == submitting.SHOWN
 
 
+@pytest.mark.parametrize(("has_keys", "how"), [(True, "run the same command again"), (False, "would make all the others twice")])
+def test_of_jobs_that_met_a_full_queue_it_is_said_that_they_may_be_sent_again(has_keys: bool, how: str) -> None:
+    plan, submitted = Plan("flow", "n"), Submitted()
+    full = {"name": "flow-", "code": 429, "reason": "TooManyRequests", "message": "too many writes are waiting"}
+    wrong = {"name": "flow-", "code": 422, "reason": "Invalid", "message": "spec.priority"}
+    items = [{"name": "a", "uid": "1", "code": 201}, wrong]
+    submitted.take([plan.wanted(number, "", {}) for number in (1, 2)], {"items": items})
+    assert submitted.advice(has_keys) == "", "one that is wrong is wrong the next time, too"
+    submitted.take([plan.wanted(number, "", {}) for number in (3, 4)], {"items": [full, full]})
+    advice = submitted.advice(has_keys)
+    assert submitted.failed == 3 and advice.startswith("2 of the failed ones were not made") and how in advice
+
+
 def test_without_a_terminal_each_tenth_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.bar("submitting", 200) as shown:
         for done in range(1, 201):
@@ -162,7 +175,7 @@ def test_the_sentence_comes_first_and_then_what_it_rests_on() -> None:
         "Robots:      3 in all, 3 serve its namespace, 1 match, 1 of them online, 0 free",
         'Concurrency: "sap": 1 of at most 1 run: job/x',
         "Quota:       maxRunning 5, running 5",
-        "At the most: no job that is submitted after 20:00 comes before it",
+        "Bound:       no job that is submitted after 20:00 comes before it",
         "",
         "Would serve it:",
         "  ROBOT  STATE  FREE  MESSAGE",

@@ -103,6 +103,14 @@ def test_an_empty_cell_is_a_parameter_that_is_not_set() -> None:
     assert read("month,count\n,3\n2026-10,\n") == [{"count": 3}, {"month": "2026-10"}]
 
 
+def test_blank_lines_are_no_rows_however_a_spreadsheet_writes_them() -> None:
+    assert read("month,count\n01,1\n\n,\n , \n02,2\n") == [{"month": "01", "count": 1}, {"month": "02", "count": 2}]
+
+
+def test_what_is_no_json_is_no_list() -> None:
+    assert "tags" in refused("month,tags\n01,[NaN]\n")
+
+
 def test_quoted_cells_hold_separators_quotes_and_line_breaks() -> None:
     assert read('month,count\n"a, ""b""\nc",1\n') == [{"month": 'a, "b"\nc', "count": 1}]
 

@@ -107,7 +107,9 @@ def test_an_admin_of_everything_is_told_so_in_stars() -> None:
 
 def test_a_star_is_all_of_it() -> None:
     assert can_i("server", "*", "*")["allowed"] and can_i("server", "*", "*", group="*")["allowed"]
-    assert can_i("admin", "*", "*", "team-a")["allowed"], "all that there is in a namespace"
+    assert can_i("admin", "*", "robots", "team-a", group=GROUP)["allowed"]
+    assert can_i("admin", "get", "*", "team-a")["allowed"], "all that there is in a namespace"
+    assert not can_i("admin", "*", "*", "team-a")["allowed"], "its quota is decided by others"
     assert not can_i("admin", "*", "*")["allowed"] and not can_i("admin", "*", "*", "team-b")["allowed"]
     assert not can_i("viewer", "*", "robots", "team-a", group=GROUP)["allowed"]
     assert can_i("operator", "*", "robots", "team-a", group=GROUP)["allowed"]

@@ -22,6 +22,7 @@ _DEFAULTS = {"desiredState": "Active"}
 OPERATED = frozenset(
     {"robots", "workflows", "jobs", "schedules", "fires", "events", "blobs", "configmaps", "leases"}
 )
+SHARES = frozenset({"quotas"})  # what a namespace gets of the fleet: no key of its own decides that
 SECRET = frozenset({"secrets"})  # read and written by admins alone: a password is no state of the fleet
 # What everybody with a key may create: nothing is kept, and the answer is about the caller (see `reviews`).
 REVIEWS = frozenset({"selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"})
@@ -67,6 +68,8 @@ def allowed(who: Identity, what: Attempted) -> bool:
         return False
     if what.resource in SECRET or (what.resource, what.subresource) == ("robots", "report"):
         return who.role == "admin"
+    if what.resource in SHARES:
+        return is_of_all or what.verb in READ
     if who.role == "admin" or what.verb in READ:
         return True
     return who.role == "operator" and what.resource in OPERATED

@@ -6,12 +6,14 @@ anew from the workflow as it is now. A job in a final phase is not changed by th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import random
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from casare_api.kinds.job import FINAL, JOB, JobPhase
 from casare_api.kinds.kind import Object, dig
-from casare_api.machinery import templates
+from casare_api.machinery import names, templates
 from casare_api.machinery.errors import ApiError
 
 RETRY_OF = "fleet.casare.net/retry-of"  # label: the uid of the job that is retried, to find its retries by
@@ -46,6 +48,21 @@ def again(ended: Object, was: Object | None) -> Object:
 def retry_of(ended: Object) -> Object:
     """What the new job says of the one it retries: its name and uid."""
     return {"name": ended["metadata"]["name"], "uid": ended["metadata"]["uid"]}
+
+
+def check_no_other(of: Object, retries: Iterable[Object]) -> None:
+    """Raises ApiError 409 where one of a job's retries has not ended: `of` is the job, as `retry_of` says."""
+    for retry in retries:
+        phase = JobPhase(dig(retry, "status", "phase") or JobPhase.QUEUED)
+        if phase not in FINAL:
+            name = retry["metadata"]["name"]
+            why = f'its retry "{name}" is {phase}: wait for its end or cancel it, or add ?force=true for another one'
+            raise ApiError.conflict(JOB, of["name"], why)
+
+
+def names_of(prefix: str, uid: str, letters: int) -> Iterator[str]:
+    """The names of a job's retries, one after the other, and always the same: two who ask at once meet at one name."""
+    return (names.generate(prefix, random.Random(f"{uid}/{number}"), letters) for number in itertools.count(1))
 
 
 # -- parts -------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pydantic import Field
 from casare_api.kinds.kind import AGE, NAME, Duration, Kind, Model, ObjectMeta, OpenModel, column
 
 ONLY = "default"  # the name of a namespace's one quota
+MOST = 2**31 - 1  # of jobs
 
 
 class QuotaSpec(Model):
@@ -23,10 +24,16 @@ class QuotaSpec(Model):
         "one of weight 1.",
     )
     max_running: int | None = Field(
-        None, ge=0, description="How many of its jobs may be with robots at the same time; where not set, any number."
+        None,
+        ge=0,
+        le=MOST,
+        description="How many of its jobs may be with robots at the same time; where not set, any number.",
     )
     max_queued: int | None = Field(
-        None, ge=0, description="How many of its jobs may wait; beyond it new ones are refused. Where not set, any."
+        None,
+        ge=0,
+        le=MOST,
+        description="How many of its jobs may wait; beyond it new ones are refused. Where not set, any.",
     )
     aging_interval: Duration = Field(
         "5m",

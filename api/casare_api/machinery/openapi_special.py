@@ -305,7 +305,8 @@ def _retry(kind: Kind) -> Operation:
     nothing: Schema = {"type": "object", "additionalProperties": False, "description": "Nothing."}
     return {
         **_operation(kind, "createFleetV1NamespacedJobRetry", "Do again what a job did that has ended"),
-        "parameters": [DRY_RUN],
+        "parameters": [DRY_RUN, query("force", "Whether to do it though a retry of it has not ended: 409 otherwise.",
+                                      type="boolean")],
         "requestBody": body(nothing, _JSON, required=False),
         "responses": responses({"201": ("The new job.", _reference("Job"))}),
     }

@@ -27,7 +27,7 @@ def why(
     form: Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="yaml or json, for programs.")] = "",
     namespace: options.Namespace = None,
 ) -> int:
-    """Tell why jobs wait: what each rule leaves of the robots, the place in the queue, what the nearest robots lack.
+    """Tell why jobs wait: how many robots each rule keeps away, the place in the queue, what the nearest robots lack.
 
     With -f it is told of jobs in manifests that nobody has submitted; nothing is kept.
     """
@@ -85,6 +85,8 @@ def _asked(client: Client, manifest: Manifest, demanded: str | None, problems: l
         problems.append(manifest.origin.problem(problem.message, problem.path))
         return None
     except ApiError as error:
+        if error.reason == "AlreadyExists":  # it was submitted: told as it is
+            return client.why(str(meta["name"]), str(meta["namespace"]))
         if error.status not in (400, 404, 422):
             raise
         causes = [manifest.origin.problem(cause.message, cause.field) for cause in error.causes]

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import lru_cache
 
 import orjson
@@ -25,6 +26,7 @@ from casare_api.decisions.fleet import Memo
 from casare_api.decisions.placement import Assignment, Fleet, Key, Queue, Requirements, Robot, place_on
 from casare_api.kinds import Object, dig
 from casare_api.kinds.job import JOB
+from casare_controller.isolating import Aside
 from casare_controller.telling import Telling
 from casare_store import placing, queues
 from casare_store.batch import Batch
@@ -37,6 +39,8 @@ PER_TICK = 2000  # jobs
 PER_WRITE = 500  # jobs in one transaction, so that other writers get their turn
 PER_SEND = 125  # jobs that Postgres writes while the next are worked out
 VIEW_FOR = 1.0  # seconds that robots are not read again while their slots are given out
+RUN_FOR = 5.0  # seconds, then the manager looks at the lock and at whether to stop; its next run goes on from there
+LATE_FOR = 5.0  # seconds that a job is left to the timers whose start deadline is past
 
 Uid = str
 Asked = tuple[str, Requirements]
@@ -114,12 +118,14 @@ class Placement:
     _queue: Place = placing.START  # where the next look at queues begins
     _key: Place = placing.FIRST_KEY  # where the next look at concurrency keys begins
     _telling: Telling = field(init=False)
+    _aside: Aside = field(init=False)
 
     def __post_init__(self) -> None:
+        self._aside = Aside(self.events, self.name, self.clock)
         self._telling = Telling(self.store, self.clock)
 
     async def run_once(self) -> dict[str, int]:
-        placed, self._view = 0, None
+        placed, self._view, until = 0, None, self.clock() + RUN_FOR
         waiting: dict[tuple[str, int], QueueHead] = {}
         rounds = [1 + (self._queue != placing.START), 1 + (self._key != placing.FIRST_KEY)]  # until all has been seen
         while True:
@@ -133,7 +139,8 @@ class Placement:
                 rounds[0] = 2  # they may have joined queues that were looked at before
             rounds[1] -= self._key == placing.FIRST_KEY
             is_done = max(rounds) <= 0 and not (tick.parked or (written and tick.has_more))
-            if is_done or (self._view is not None and not self._view.room):
+            is_done = is_done or (self._view is not None and not self._view.room)
+            if is_done or self.clock() >= until:
                 await self._tell(list(waiting.values()))
                 return {"placed": placed}
 
@@ -172,10 +179,11 @@ class Placement:
         able = [(one, each, slots) for one, each in asked if (slots := fleet.slots(each))]
         if not able:
             return
+        aside = set(self._aside.uids)  # they may stand at the head of a queue: others come with them
         even = PER_TICK // len(able)
         likely = [8 + self._given.get((one.namespace, one.class_), even) * 3 // 2 for one, _, _ in able]
         wanted = [
-            (one, min(slots, PER_TICK, most), each[1].prefers_same_robot)
+            (one, min(slots, PER_TICK, most) + len(aside), each[1].prefers_same_robot)
             for (one, each, slots), most in zip(able, likely, strict=True)
         ]
         async with self.store.batches.connection() as connection:
@@ -184,7 +192,11 @@ class Placement:
             if full:
                 await placing.park(connection, full)
         waiting = [
-            _queue(each, heads, is_cut=len(heads) == most and (most < slots or any(head.key for head in heads)))
+            _queue(
+                each,
+                [head for head in heads if head.uid not in aside],
+                is_cut=len(heads) == most and (most - len(aside) < slots or any(head.key for head in heads)),
+            )
             for (_, each, slots), (_, most, _), heads in zip(able, wanted, found, strict=True)
         ]
         live = {(one.namespace, head.key): head.live
@@ -255,16 +267,30 @@ class Placement:
             return await placing.texts(connection, [one.job for one in chosen])
 
     async def _write_some(self, chosen: list[Assignment[Uid]], jobs: dict[Uid, Object]) -> int:
-        """The guarded write of some assignments; how many still held."""
+        """The guarded write of some assignments; how many still held. One that is refused stops no other."""
+        wanted = {one.job: one for one in chosen}
+
+        async def write(uids: Sequence[str]) -> int:
+            return await self._write_together([wanted[uid] for uid in uids], jobs)
+
+        return await self._aside.write(list(wanted), write, jobs)
+
+    async def _write_together(self, chosen: list[Assignment[Uid]], jobs: dict[Uid, Object]) -> int:
         placed: list[Object] = []
         async with self.store.batch() as batch:
             room = await _room(batch, chosen, jobs)
             for one in chosen:
                 job = jobs.get(one.job)
-                if job is not None and _take(room, job, one.robot, self._revisions.get(one.robot.uid)):
+                if job is None:
+                    continue
+                if _is_late(job, batch.now):
+                    self._aside.skip(one.job, LATE_FOR)
+                elif _take(room, job, one.robot, self._revisions.get(one.robot.uid)):
                     placed.append(_assign(batch, job, one.robot))
                     if len(placed) % PER_SEND == 0:
                         await batch.send()
+                elif (claim := _claim(job)) is not None:
+                    placing.note_key(batch, one.job, claim[0][1], claim[1])
             _note_robots(batch, placed)
             await batch.commit()
         for job in placed:
@@ -316,6 +342,12 @@ def _take(room: Room, job: Object, robot: Robot, rv: int | None) -> bool:
     if claim is not None:
         room.live[claim[0]] = room.live.get(claim[0], 0) + 1
     return True
+
+
+def _is_late(job: Object, now: datetime) -> bool:
+    """Whether its timer ran out: it should be Expired, and may not start any more."""
+    at = lifecycle.due(job)
+    return at is not None and at <= now
 
 
 def _claim(job: Object) -> tuple[Key, int] | None:

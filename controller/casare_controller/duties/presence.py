@@ -7,9 +7,11 @@ most 200 robots a second.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from casare_api.decisions import lifecycle
 from casare_api.kinds import Object, dig
@@ -17,6 +19,7 @@ from casare_api.kinds.job import JOB
 from casare_api.kinds.robot import ROBOT
 from casare_api.machinery import times
 from casare_api.machinery.durations import format_duration, parse_duration
+from casare_controller.isolating import Aside
 from casare_store import queues
 from casare_store.batch import Batch
 from casare_store.events import Recorder
@@ -35,21 +38,35 @@ class Presence:
     name: str = "presence"
     every: float = 0.5
     watches: frozenset[str] = frozenset({"Lease"})
+    clock: Callable[[], float] = time.monotonic
+    _aside: Aside = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._aside = Aside(self.events, self.name, self.clock)
 
     async def run_once(self) -> dict[str, int]:
         async with self.store.pool.connection() as connection:
             came, went = await queues.came_and_went(connection)
-        online = await self._set(came, True) if came else 0
-        offline = await self._set(went, False) if went else 0
+        online, offline = await self._set_all(came, True), await self._set_all(went, False)
         lost = await self._end_lost_attempts()
         told = await self._tell_watchers()
         return {"online": online, "offline": offline, "lost": lost, "told": told}
 
-    async def _set(self, uids: list[str], online: bool) -> int:
+    async def _set_all(self, uids: list[str], online: bool) -> int:
+        """The same for many; one that can't be written stops no other."""
+        seen: dict[str, Object] = {}
+        return await self._aside.write(self._without_aside(uids), partial(self._set, online, seen), seen)
+
+    def _without_aside(self, uids: Iterable[str]) -> list[str]:
+        aside = set(self._aside.uids)
+        return [uid for uid in uids if uid not in aside]
+
+    async def _set(self, online: bool, seen: dict[str, Object], uids: Sequence[str]) -> int:
         """Writes presence and the Robot's Ready condition in one transaction."""
         async with self.store.batch() as batch:
-            changed = await queues.set_online(batch, uids, online)
+            changed = await queues.set_online(batch, list(uids), online)
             robots = await batch.objects(ROBOT, "t.uid = ANY(%s::uuid[])", (changed,))
+            seen.update((robot["metadata"]["uid"], robot) for robot in robots)
             for robot in robots:
                 batch.stage(ROBOT, robot, with_ready(robot, online, batch.now))
             await batch.commit()
@@ -65,34 +82,40 @@ class Presence:
                 async for one in queues.jobs_of_silent_robots(connection)
                 if lost(one.job, one.since, one.robot_is_gone, one.now) is not one.job
             }
-        if not ripe:
-            return 0
 
         def lose(job: Object, now: datetime) -> Object:
             one = ripe.get(job["metadata"]["uid"])
             is_same = one is not None and one.job["status"].get("attempt") == job["status"].get("attempt")
             return lost(job, one.since, one.robot_is_gone, now) if one is not None and is_same else job
 
-        keys = [("Job", one.job["metadata"]["namespace"], one.job["metadata"]["name"]) for one in ripe.values()]
-        async with self.store.batch() as batch:
-            known = await batch.read(keys[:PER_WRITE])
-            changed = _stage(batch, list(known.values()), lose)
-            await batch.commit()
-        for job in changed:
-            self.events.tell(job, "RobotLost", f"its robot is lost; the job is {lifecycle.phase(job)}", "Warning")
-        return len(changed)
+        async def write(uids: Sequence[str]) -> int:
+            async with self.store.batch() as batch:
+                jobs = await batch.objects(JOB, "t.uid = ANY(%s::uuid[])", (list(uids),))
+                changed = _stage(batch, jobs, lose)
+                await batch.commit()
+            for job in changed:
+                self.events.tell(job, "RobotLost", f"its robot is lost; the job is {lifecycle.phase(job)}", "Warning")
+            return len(changed)
+
+        jobs = {uid: one.job for uid, one in ripe.items()}
+        return await self._aside.write(self._without_aside(jobs)[:PER_WRITE], write, jobs)
 
     async def _tell_watchers(self) -> int:
         """Robots whose observed state moved get a new revision, coalesced."""
         async with self.store.pool.connection() as connection:
-            stale = await queues.stale_robots(connection, int(TOLD_PER_SECOND * self.every))
-        if not stale:
-            return 0
-        async with self.store.batch() as batch:
-            for robot in await batch.objects(ROBOT, "t.uid = ANY(%s::uuid[])", (stale,)):
-                batch.stage(ROBOT, robot, robot)
-            await batch.commit()
-        return len(stale)
+            aside = self._aside.uids
+            found = await queues.stale_robots(connection, int(TOLD_PER_SECOND * self.every) + len(aside))
+        seen: dict[str, Object] = {}
+
+        async def write(uids: Sequence[str]) -> int:
+            async with self.store.batch() as batch:
+                for robot in await batch.objects(ROBOT, "t.uid = ANY(%s::uuid[])", (list(uids),)):
+                    seen[robot["metadata"]["uid"]] = robot
+                    batch.stage(ROBOT, robot, robot)
+                await batch.commit()
+            return len(uids)
+
+        return await self._aside.write(self._without_aside(found), write, seen)
 
 
 def with_ready(robot: Object, online: bool, now: datetime) -> Object:
