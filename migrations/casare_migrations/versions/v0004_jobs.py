@@ -5,8 +5,8 @@ knows nothing of `parked` and leaves it as it is, so that this says something on
 ready; no constraint may say so.
 
 The columns cost no rewrite; while the indexes are made and the jobs that have not ended are looked through, whoever
-reads or writes jobs waits. Not CREATE INDEX CONCURRENTLY: it waits for every statement that runs, also for that of a second process that
-waits for the lock of the migrations, which is a deadlock.
+reads or writes jobs waits. Not CREATE INDEX CONCURRENTLY: it waits for every statement that runs, also for that of a
+second process that waits for the lock of the migrations, which is a deadlock.
 
 Revision ID: 0004
 """
