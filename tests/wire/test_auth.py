@@ -82,7 +82,9 @@ QUESTIONS: list[tuple[str, str]] = [
     ("list robots --all-namespaces", ""),
     ("get robots --namespace=elsewhere", ""),
     ("get /version", "viewer operator admin robot"),
-    ("* *", "admin"),
+    ("list quotas", "viewer operator admin"),
+    ("patch quotas", ""),
+    ("* *", ""),  # what the namespace gets of the fleet is not its own admin's to decide
 ]
 
 
