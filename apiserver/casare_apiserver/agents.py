@@ -213,7 +213,7 @@ class Agents:
     async def add_log(self, request: Request, target: Target) -> None:
         uid, attempt, seq = _chunk_address(request)
         data = await request.body(beside.MAX_LOG_CHUNK)
-        job = await self._job(target)
+        job = await self.job(target)
         if job["metadata"]["uid"] != uid:
             raise ApiError.not_found(JOB, target.name or "")
         if request.identity.role == "robot" and not await self._has_attempt(request, job, attempt):
@@ -237,7 +237,7 @@ class Agents:
 
     async def read_log(self, request: Request, target: Target) -> None:
         """A job's output as text; with follow=true until the job ends."""
-        job = await self._job(target)
+        job = await self.job(target)
         wanted = min(options.whole_number(request.query, "attempt"), MAX_INT4) or None
         is_followed = request.method == "GET" and wire.is_set(request.query, "follow")
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-cache"),
@@ -276,7 +276,7 @@ class Agents:
             if not follow:
                 return
             try:
-                job = await self._job(target)
+                job = await self.job(target)
             except ApiError:
                 return
             if job["metadata"]["uid"] != uid:  # another job of the same name
@@ -293,7 +293,8 @@ class Agents:
             await asyncio.sleep(LOG_POLL if not is_over else 0.05)
             yield ""
 
-    async def _job(self, target: Target) -> Object:
+    async def job(self, target: Target) -> Object:
+        """The job that a path names. Raises ApiError 404."""
         text = await reads.get(self.store.pool, JOB, target.namespace or "", target.name or "")
         if text is None:
             raise ApiError.not_found(JOB, target.name or "")

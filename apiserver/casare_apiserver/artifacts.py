@@ -54,7 +54,7 @@ class Artifacts:
 
     async def list(self, request: Request, target: Target) -> None:
         """A job's files, of each name the newest attempt's, or those of `?attempt=`."""
-        job = await self.agents._job(target)
+        job = await self.agents.job(target)
         found = await artifacts.listed(self.store.pool, job["metadata"]["uid"], _asked_attempt(request))
         items = [_shown(one) for one in found]
         await request.object(200, {"kind": "ArtifactList", "apiVersion": JOB.api_version, "items": items})
@@ -63,7 +63,7 @@ class Artifacts:
 
     async def get(self, request: Request, target: Target, name: str) -> None:
         """The file of this name: the newest attempt's, or the one of `?attempt=`."""
-        job = await self.agents._job(target)
+        job = await self.agents.job(target)
         uid = job["metadata"]["uid"]
         found = await artifacts.find(self.store.pool, uid, name, _asked_attempt(request))
         if found is None:
@@ -139,7 +139,7 @@ class Artifacts:
 
     async def _target(self, request: Request, target: Target) -> tuple[Object, int]:
         """The job, and the attempt that the file is of. Raises ApiError 404, 409 where it may not be added to."""
-        job = await self.agents._job(target)
+        job = await self.agents.job(target)
         status, name = job.get("status") or {}, target.name or ""
         current = int(status.get("attempt") or 0)
         attempt = _asked_attempt(request)

@@ -205,7 +205,7 @@ class Router:
         robot = await self.agents.robot(who.namespace or "", who.robot_name or "")
         uid = robot["metadata"]["uid"]
         if verb == "get":
-            job = await self.agents._job(target)
+            job = await self.agents.job(target)
             is_own = (job.get("status") or {}).get("robotUID") == uid
         else:
             selector = FieldSelector.parse(request.query.get("fieldSelector", ""), JOB.selectable)

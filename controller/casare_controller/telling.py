@@ -16,7 +16,7 @@ import orjson
 from casare_api.decisions.reasons import told
 from casare_api.decisions.requirements import Requirements, Robot
 from casare_store import placing, waiting
-from casare_store.queues import QueueHead
+from casare_store.placing import QueueHead
 from casare_store.store import Store
 
 MOST = 20  # reasons of a queue

@@ -19,10 +19,11 @@ from psycopg.pq.abc import PGresult
 
 from casare_api.decisions.placement import Key, Share
 from casare_api.kinds import Object
+from casare_api.kinds.robot import ROBOT
+from casare_store import rendering
 from casare_store.arrays import Bools, Int8s, Texts
 from casare_store.batch import Batch
 from casare_store.pipeline import Pipeline
-from casare_store.queues import QueueHead
 
 Connection = AsyncConnection[Any]
 QUEUES = 4000  # of one look
@@ -37,20 +38,24 @@ _LIVE = "phase IN ('Assigned', 'Running')"
 _PARKED = "parked AND NOT ready AND phase = 'Queued'"
 _WAITS = "j.parked AND NOT j.ready AND j.phase = 'Queued'"
 
-# A loose walk over the partial index: one look-up a queue, however long the queues are.
-_QUEUES = """
+
+
+def walk(after: str = "true") -> str:
+    """The queues from a condition on: a loose walk over the partial index, one look-up a queue however long it is."""
+    return f"""
 WITH RECURSIVE q AS (
-    (SELECT namespace, class FROM jobs WHERE ready AND (namespace, class) > ($1::text, $2::bigint)
-     ORDER BY namespace, class LIMIT 1)
+    (SELECT namespace, class FROM jobs WHERE ready AND {after} ORDER BY namespace, class LIMIT 1)
     UNION ALL
     SELECT n.namespace, n.class FROM q, LATERAL (
         SELECT namespace, class FROM jobs WHERE ready AND (namespace, class) > (q.namespace, q.class)
         ORDER BY namespace, class LIMIT 1) n
-)
+)"""
+
+
+_QUEUES = f"""{walk("(namespace, class) > ($1::text, $2::bigint)")}
 SELECT s.namespace, s.class, c.requirements
 FROM (SELECT * FROM q LIMIT $3::int) s LEFT JOIN classes c ON c.class = s.class ORDER BY s.namespace, s.class"""
 
-# In the order of the index of what is parked: that of all that is held could hold a million others.
 _SPECIAL = f"""
 SELECT (SELECT true FROM jobs WHERE {_PARKED} ORDER BY namespace, ckey, class, climit, rank LIMIT 1) IS NOT NULL,
     EXISTS (SELECT FROM quotas)"""
@@ -74,9 +79,16 @@ _QUOTAS = "SELECT namespace, weight, max_running FROM quotas"
 
 _ROBOTS = f"""
 SELECT t.uid || ' ' || t.rv || ' ' || coalesce(l.online, false)::int || ' ' || coalesce(u.used, 0)
-FROM robots t LEFT JOIN leases l ON l.robot_uid = t.uid LEFT JOIN (
-    SELECT robot_uid, count(*) AS used FROM jobs WHERE {_LIVE} GROUP BY robot_uid
-) u ON u.robot_uid = t.uid"""
+FROM {rendering.source_of_all(ROBOT)}"""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueHead:
+    """A queue that has jobs: a namespace and a class of requirements (their canonical JSON)."""
+
+    namespace: str
+    class_: int
+    requirements: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +180,12 @@ async def robots(connection: Connection) -> list[str]:
     """Every robot with its presence and its live jobs, a line each: uid, rv, online (1 or 0), used slots."""
     cursor = await connection.execute(_ROBOTS, prepare=True)
     return [line for (line,) in await cursor.fetchall()]
+
+
+async def robot_objects(connection: Connection, uids: list[str]) -> list[Object]:
+    """Robots as objects, without what is observed."""
+    cursor = await connection.execute("SELECT head || tail FROM robots WHERE uid = ANY(%s::uuid[])", (uids,))
+    return [orjson.loads(text) for (text,) in await cursor.fetchall()]
 
 
 # -- concurrency keys ----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What do the duties read? Robots, silent robots, what is due; each one set, in one query.
+"""What do the duties read? Silent robots, what is due, what nobody owns; each one set, in one query.
 
 All of it is read outside the history lock where it is large, and read again inside for what is about to change.
 """
@@ -18,62 +18,6 @@ from casare_store.batch import Batch
 from casare_store.columns import table
 
 Connection = AsyncConnection[Any]
-
-# A loose walk over the partial index: one look-up a queue, however long the queues are.
-_QUEUES = """
-WITH RECURSIVE q AS (
-    (SELECT namespace, class FROM jobs WHERE ready ORDER BY namespace, class LIMIT 1)
-    UNION ALL
-    SELECT n.namespace, n.class FROM q, LATERAL (
-        SELECT namespace, class FROM jobs WHERE ready AND (namespace, class) > (q.namespace, q.class)
-        ORDER BY namespace, class LIMIT 1) n
-)
-SELECT q.namespace, q.class, c.requirements FROM q LEFT JOIN classes c USING (class)"""
-
-_ROBOTS = """
-SELECT t.uid::text, t.rv, coalesce(l.online, false), u.used, t.slots
-FROM robots t LEFT JOIN leases l ON l.robot_uid = t.uid LEFT JOIN (
-    SELECT robot_uid, count(*) AS used FROM jobs WHERE phase IN ('Assigned', 'Running') GROUP BY robot_uid
-) u ON u.robot_uid = t.uid"""
-
-
-@dataclass(frozen=True, slots=True)
-class QueueHead:
-    """A queue that has jobs: a namespace and a class of requirements (their canonical JSON)."""
-
-    namespace: str
-    class_: int
-    requirements: str
-
-
-@dataclass(frozen=True, slots=True)
-class RobotState:
-    """A robot as placement sees it; `rv` tells whether a parsed copy is still good."""
-
-    uid: str
-    rv: int
-    online: bool
-    used: int
-    slots: int
-
-
-async def queues(connection: Connection) -> list[QueueHead]:
-    """Every queue that holds a job that may be placed."""
-    cursor = await connection.execute(_QUEUES, prepare=True)
-    return [QueueHead(namespace, class_, said or "{}") for namespace, class_, said in await cursor.fetchall()]
-
-
-async def robots(connection: Connection) -> list[RobotState]:
-    """Every robot with its presence and its live jobs."""
-    cursor = await connection.execute(_ROBOTS, prepare=True)
-    return [RobotState(uid, rv, online, used or 0, slots) for uid, rv, online, used, slots in await cursor.fetchall()]
-
-
-async def robot_objects(connection: Connection, uids: list[str]) -> list[Object]:
-    """Robots as objects, without what is observed."""
-    cursor = await connection.execute("SELECT head || tail FROM robots WHERE uid = ANY(%s::uuid[])", (uids,))
-    return [orjson.loads(text) for (text,) in await cursor.fetchall()]
-
 
 # -- presence ------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import orjson
 
 from casare_api.decisions import config, lifecycle, schedule
+from casare_api.decisions.retrying import POLICY
 from casare_api.kinds import KINDS, Kind, Object, dig
 from casare_api.kinds.job import MUTABLE
 from casare_api.kinds.quota import ONLY
@@ -27,16 +28,6 @@ INLINE = "inline"  # in place of a revision: the job brings its workflow along
 NAME_LABEL = "kubernetes.io/metadata.name"  # of a namespace, so that selectors can name it
 EMPTY = "kubernetes"  # in a namespace's spec.finalizers: its content goes before it
 DECLARED = "fleet.casare.net/declared"  # annotation: the hash of a declared job's content
-_POLICY = (
-    "priority",
-    "requirements",
-    "concurrency",
-    "timeout",
-    "gracePeriod",
-    "retry",
-    "lostAfter",
-    "ttlAfterFinished",
-)
 LONGEST_KEY = 253  # characters of a concurrency key
 _STAYING = ("priority", "ttlAfterFinished")  # of a submitted job: left out, they are what they were
 _NARROWED = ("capabilities", "tags", "robotSelector", "tolerations", "prefer")
@@ -140,7 +131,7 @@ def _resolved(job: Object, context: Context) -> Object:
     if fitting is not None:
         spec = {**spec, "parameters": fitting}
     requirements = _narrowed(content.get("requirements") or {}, spec.get("requirements") or {})
-    spec = {**spec, **{key: content[key] for key in _POLICY if key in content and key not in spec}}
+    spec = {**spec, **{key: content[key] for key in POLICY if key in content and key not in spec}}
     return {**spec, "requirements": requirements} if requirements else spec
 
 

@@ -22,8 +22,11 @@ from casare_api.decisions.reasons import Alone
 from casare_api.decisions.requirements import Requirements, Robot
 from casare_api.kinds import Object, dig
 from casare_api.kinds.quota import ONLY
+from casare_api.kinds.robot import ROBOT
 from casare_api.machinery import times
+from casare_store import rendering
 from casare_store.arrays import Int8s, Texts
+from casare_store.placing import walk
 
 Connection = AsyncConnection[Any]
 MOST_COUNTED = 10_000  # jobs before one in its queues
@@ -34,21 +37,10 @@ MOST_RUNS = 500  # of them that are read
 _MOST_LIVE = 200  # jobs on the robots whose end is asked for
 
 
-_ROBOTS = """
-SELECT t.uid::text, t.rv, coalesce(l.online, false), coalesce(u.used, 0)
-FROM robots t LEFT JOIN leases l ON l.robot_uid = t.uid LEFT JOIN (
-    SELECT robot_uid, count(*) AS used FROM jobs WHERE phase IN ('Assigned', 'Running') GROUP BY robot_uid
-) u ON u.robot_uid = t.uid"""
+_ROBOTS = f"""
+SELECT t.uid::text, t.rv, coalesce(l.online, false), coalesce(u.used, 0) FROM {rendering.source_of_all(ROBOT)}"""
 
-# A loose walk over the partial index: one look-up a queue, however long the queues are.
-_QUEUES = """
-WITH RECURSIVE q AS (
-    (SELECT namespace, class FROM jobs WHERE ready ORDER BY namespace, class LIMIT 1)
-    UNION ALL
-    SELECT n.namespace, n.class FROM q, LATERAL (
-        SELECT namespace, class FROM jobs WHERE ready AND (namespace, class) > (q.namespace, q.class)
-        ORDER BY namespace, class LIMIT 1) n
-)
+_QUEUES = f"""{walk()}
 SELECT q.namespace, c.requirements FROM (SELECT * FROM q LIMIT %s) q LEFT JOIN classes c USING (class)"""
 
 # A count stops at its bound only where its rows come one by one, in the order of an index. A plan that was made while

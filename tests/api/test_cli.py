@@ -16,9 +16,10 @@ import pytest
 from casare_api.kinds import Object
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.names import robot_name
-from casare_cli.main import main
 from casare_client import Client
 from tests.conftest import Server
+
+from .commands import Casare, Run, ran
 
 GROUP = "apiVersion: fleet.casare.net/v1"
 HELLO = f"""{GROUP}
@@ -44,29 +45,12 @@ if sys.argv[1] == "fail":
 """
 
 
-class Run:
-    """A command that ended."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-
-Casare = Callable[..., Run]
-
-
 @pytest.fixture
 def casare(server: Server, capsys: pytest.CaptureFixture[str]) -> Casare:
     """Runs a command with the admin key of this server."""
 
     def run(*words: str, key: str | None = None) -> Run:
-        capsys.readouterr()
-        code = main(["--server", server.url, "--key", key or server.admin_key, *words])
-        printed = capsys.readouterr()
-        return Run(code, printed.out, printed.err)
+        return ran(capsys, "--server", server.url, "--key", key or server.admin_key, *words)
 
     return run
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from casare_cli.main import main
-
+from .commands import Casare, Run, ran
 from .conftest import NOWHERE, Api, Object, Robot, work
 
 Robots = Callable[..., Robot]
@@ -25,29 +24,12 @@ PARAMETERS = {
 }
 
 
-class Run:
-    """A command that ended."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-
-Casare = Callable[..., Run]
-
-
 @pytest.fixture
 def casare(api: Api, capsys: pytest.CaptureFixture[str]) -> Casare:
     """Runs a command in this test's namespace."""
 
     def run(*words: str, key: str | None = None) -> Run:
-        capsys.readouterr()
-        code = main(["--server", api.server.url, "--key", key or api.key, *words, "-n", api.namespace])
-        printed = capsys.readouterr()
-        return Run(code, printed.out, printed.err)
+        return ran(capsys, "--server", api.server.url, "--key", key or api.key, *words, "-n", api.namespace)
 
     return run
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,25 +13,20 @@ import pytest
 from casare_api.kinds.job import FINAL
 from casare_api.machinery.errors import ApiError
 from casare_client import Client, Unreachable
-from casare_store import embedded
 
-from ..conftest import Server, until
+from ..conftest import until
+from .killable import Killable, started
 
 JOBS = 200
 API = "fleet.casare.net/v1"
 
 
-class Fleet(Server):
-    """A server with a Postgres of its own, so that it can be killed too."""
-
-    place: Path
-    postgres: embedded.Server
+class Fleet(Killable):
+    """A server with two robots, any part of which can be killed."""
 
     def kill_and_restart(self, what: str) -> None:
         if what == "postgres":
-            os.kill(self.postgres.pid, signal.SIGKILL)
-            until(lambda: not self.postgres.alive(), "Postgres is dead")
-            self.postgres = embedded.Server.start(self.place / "data")
+            self.restart_postgres()
             return
         self.kill(what)
         if what == "apiserver":
@@ -47,24 +38,11 @@ class Fleet(Server):
 
 
 @pytest.fixture
-def fleet(postgres: embedded.Server, tmp_path: Path) -> Iterator[Fleet]:
-    from casare_migrations import runner
-
-    place = Path(tempfile.mkdtemp(prefix="casare-faults-"))
-    place.chmod(0o755)
-    own = embedded.Server.start(place / "data")
-    runner.migrate(own.url)
-    found = Fleet(own.url, tmp_path)
-    found.place, found.postgres = place, own
-    try:
-        found.start()
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with started(Fleet, tmp_path) as found:
         for name in ("one", "two"):
             found.start_agent(name, CASARE_MAX_CONCURRENT_JOBS="4")
         yield found
-    finally:
-        found.stop()
-        found.postgres.stop()
-        shutil.rmtree(place)
 
 
 def phases(client: Client) -> Counter[str]:

@@ -11,9 +11,6 @@ import asyncio
 import contextlib
 import os
 import random
-import shutil
-import signal
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -27,12 +24,11 @@ from casare_agent.assignment import Assignment
 from casare_agent.assignments import fields_of
 from casare_api.kinds import KINDS, Object
 from casare_client import Client
-from casare_migrations import runner
-from casare_store import embedded
 
-from ..conftest import Server, free_port, until
+from ..conftest import free_port, until
 from ..invariants import CHANGES, ROWS, Book, History
 from ..robots import Agent
+from .killable import Killable, started
 from .lines import BROKEN, Line
 
 JOBS = int(os.environ.get("CASARE_SOAK_JOBS", "20000"))
@@ -46,11 +42,9 @@ VICTIMS = ["apiserver-0", "controller-0", "postgres", "apiserver-1", "controller
 FATES = ["forgets", "forgets", "returns", "stays away", "falls silent"]
 
 
-class Fleet(Server):
+class Fleet(Killable):
     """Two apiservers and two controllers on a Postgres of their own."""
 
-    place: Path
-    postgres: embedded.Server
     ports: list[int]
 
     def start(self) -> None:
@@ -71,9 +65,7 @@ class Fleet(Server):
             self.kill(name)
             self.begin(name)
             return
-        os.kill(self.postgres.pid, signal.SIGKILL)
-        until(lambda: not self.postgres.alive(), "Postgres is dead")
-        self.postgres = embedded.Server.start(self.place / "data")
+        self.restart_postgres()
 
     def story(self) -> str:
         """For whoever reads the failure: the end of every log."""
@@ -82,19 +74,8 @@ class Fleet(Server):
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    place = Path(tempfile.mkdtemp(prefix="casare-soak-"))
-    place.chmod(0o755)
-    own = embedded.Server.start(place / "data")
-    runner.migrate(own.url)
-    found = Fleet(own.url, tmp_path)
-    found.place, found.postgres = place, own
-    try:
-        found.start()
+    with started(Fleet, tmp_path) as found:
         yield found
-    finally:
-        found.stop()
-        found.postgres.stop()
-        shutil.rmtree(place)
 
 
 @dataclass

@@ -10,7 +10,7 @@ import pytest
 from casare_api.kinds import GROUP, KINDS, Kind
 from casare_api.kinds.kind import Model
 from casare_api.kinds.reviews import REVIEWS
-from casare_api.machinery import discovery, openapi, openapi_special
+from casare_api.machinery import discovery, openapi, openapi_bodies, openapi_special
 from casare_api.machinery.schema import metadata_schema
 from casare_apiserver import agents
 from casare_apiserver.app import build
@@ -207,7 +207,7 @@ def test_a_question_can_be_posted_and_nothing_else(review: Any) -> None:
 
 
 def test_what_robots_report_is_described_as_it_is_read() -> None:
-    for described, read in ((openapi_special.Report, agents.Report), (openapi_special.Transition, agents.Transition)):
+    for described, read in ((openapi_bodies.Report, agents.Report), (openapi_bodies.Transition, agents.Transition)):
         assert fields(described) == fields(read)
     assert openapi_special.MAX_LOG_SEQ == beside.MAX_LOG_SEQ
 

@@ -11,7 +11,6 @@ from casare_api.kinds import Object
 from casare_api.kinds.job import FINAL, JOB, JobPhase
 from casare_api.machinery import admission, templates
 from casare_api.machinery.errors import ApiError
-from casare_store import settling
 
 REVISION = "0123456789abcdef"
 WAS: Object = {
@@ -115,7 +114,3 @@ def test_the_job_that_ended_is_not_touched() -> None:
     one, same = ended(), ended()
     retrying.again(one, WAS)
     assert one == same
-
-
-def test_it_knows_all_that_jobs_take_from_their_workflow() -> None:
-    assert {*retrying.POLICY, "requirements"} == set(settling._POLICY)

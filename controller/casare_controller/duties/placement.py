@@ -28,11 +28,10 @@ from casare_api.kinds import Object, dig
 from casare_api.kinds.job import JOB
 from casare_controller.isolating import Aside
 from casare_controller.telling import Telling
-from casare_store import placing, queues
+from casare_store import placing
 from casare_store.batch import Batch
 from casare_store.events import Recorder
-from casare_store.placing import Connection, Head, Look, Place, Room
-from casare_store.queues import QueueHead
+from casare_store.placing import Connection, Head, Look, Place, QueueHead, Room
 from casare_store.store import Store
 
 PER_TICK = 2000  # jobs
@@ -232,7 +231,7 @@ class Placement:
     async def _learn(self, connection: Connection, unknown: list[list[str]]) -> None:
         idle = {(one.robot.uid, one.rv): one.idle for one in self._robots.values()}
         unread = [uid for uid, rv, _, _ in unknown if (uid, int(rv)) not in idle]
-        for obj in await queues.robot_objects(connection, unread) if unread else ():
+        for obj in await placing.robot_objects(connection, unread) if unread else ():
             meta = obj["metadata"]
             idle[meta["uid"], int(meta["resourceVersion"])] = Robot.from_object(obj)
         for uid, rv, online, used in unknown:
