@@ -92,11 +92,16 @@ def run(argv: Sequence[str], *, env: Mapping[str, str], account: Account | None 
     return output
 
 
+_LAST_WORDS = "terminating connection due to unexpected postmaster exit"
+
+
 def explain(output: str) -> str:
     """The one line of a Postgres tool's output that says what went wrong; empty when there is none."""
     if "No space left on device" in output or "wrote only" in output:
         return "the disk is full: make room in the data directory or take another --data-dir"
     for line in output.splitlines():
+        if _LAST_WORDS in line:
+            continue  # of a backend whose server was killed: it writes to the same log, and says nothing of this one
         for mark in ("FATAL:", "PANIC:", "error:"):
             if mark in line:
                 return line.split(mark, 1)[1].strip()

@@ -318,6 +318,13 @@ def test_the_reason_is_found_in_a_tools_output() -> None:
     assert embedded_child.explain("all is well") == ""
 
 
+def test_the_last_words_of_a_killed_servers_backends_are_no_reason_not_to_start() -> None:
+    dying = "2026 [8] FATAL:  terminating connection due to unexpected postmaster exit\n"
+    busy = '2026 [9] FATAL:  pre-existing shared memory block (key 1, ID 2) is still in use\n'
+    assert "still in use" in embedded_child.explain(dying + busy + dying)
+    assert embedded_child.explain(dying) == ""
+
+
 def test_an_ordinary_user_runs_it_as_itself(place: Path) -> None:
     user = NOBODY if os.geteuid() == 0 else None
     if user:
