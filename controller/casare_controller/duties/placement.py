@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 
@@ -23,10 +22,11 @@ import orjson
 
 from casare_api.decisions import lifecycle
 from casare_api.decisions.fleet import Memo
-from casare_api.decisions.placement import Assignment, Fleet, Key, Queue, Requirements, Robot, place_on
+from casare_api.decisions.placement import Assignment, Key, Queue, Requirements, Robot, place_on
 from casare_api.kinds import Object, dig
 from casare_api.kinds.job import JOB
 from casare_controller.isolating import Aside
+from casare_controller.seeing import Known, Rounds, Uid, View
 from casare_controller.telling import Telling
 from casare_store import placing
 from casare_store.batch import Batch
@@ -40,51 +40,6 @@ PER_SEND = 125  # jobs that Postgres writes while the next are worked out
 VIEW_FOR = 1.0  # seconds that robots are not read again while their slots are given out
 RUN_FOR = 5.0  # seconds, then the manager looks at the lock and at whether to stop; its next run goes on from there
 LATE_FOR = 5.0  # seconds that a job is left to the timers whose start deadline is past
-
-Uid = str
-Asked = tuple[str, Requirements]
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A robot as it was read last: idle, and as it is."""
-
-    rv: int
-    idle: Robot
-    robot: Robot
-
-
-@dataclass(slots=True)
-class View:
-    """The robots as they were read, less what was placed since. It serves for a while: the write looks again."""
-
-    robots: list[Robot]
-    read_at: float
-    memo: Memo
-    room: int = field(init=False)  # free slots
-    _fleet: Fleet | None = None
-    _asked: frozenset[Asked] = frozenset()
-    _taken: Counter[Uid] = field(default_factory=Counter)
-
-    def __post_init__(self) -> None:
-        self.room = sum(one.free_slots for one in self.robots if one.schedulable)
-
-    def fleet(self, asked: list[Asked]) -> Fleet:
-        """The robots for those who ask for this: the same as the last time, if they asked then."""
-        if self._fleet is None or not self._asked.issuperset(asked):
-            self._fleet, self._asked = Fleet(asked, self.left(), self.memo), frozenset(asked)
-        return self._fleet
-
-    def take(self, chosen: list[Assignment[Uid]]) -> None:
-        self.room -= len(chosen)
-        self._taken.update(one.robot.uid for one in chosen)
-
-    def left(self) -> list[Robot]:
-        """The robots once they have what was chosen."""
-        taken = self._taken
-        return [
-            replace(one, free_slots=one.free_slots - taken[one.uid]) if one.uid in taken else one for one in self.robots
-        ]
 
 
 @dataclass(slots=True)
@@ -126,20 +81,17 @@ class Placement:
     async def run_once(self) -> dict[str, int]:
         placed, self._view, until = 0, None, self.clock() + RUN_FOR
         waiting: dict[tuple[str, int], QueueHead] = {}
-        rounds = [1 + (self._queue != placing.START), 1 + (self._key != placing.FIRST_KEY)]  # until all has been seen
+        rounds = Rounds.begin(self._queue, self._key)
         while True:
             began = self._queue
             tick = await self.decide()
             written = await self.write(tick)
             placed += written
             waiting |= {(one.namespace, one.class_): one for one in tick.waiting}
-            rounds[0] -= self._queue == placing.START
-            if tick.promoted and not began == self._queue == placing.START:
-                rounds[0] = 2  # they may have joined queues that were looked at before
-            rounds[1] -= self._key == placing.FIRST_KEY
-            is_done = max(rounds) <= 0 and not (tick.parked or (written and tick.has_more))
-            is_done = is_done or (self._view is not None and not self._view.room)
-            if is_done or self.clock() >= until:
+            rounds.looked(began, self._queue, self._key, tick.promoted)
+            is_over = rounds.have_seen_all and not (tick.parked or (written and tick.has_more))
+            is_full = self._view is not None and not self._view.room
+            if is_over or is_full or self.clock() >= until:
                 await self._tell(list(waiting.values()))
                 return {"placed": placed}
 
