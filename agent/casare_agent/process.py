@@ -209,8 +209,8 @@ def _dying_with_us() -> tuple[str, ...]:
 
     Not a preexec_fn: that runs Python between fork and exec, which may deadlock in a process with threads, and a
     child that hangs there hangs its job for ever. The signal comes when the *thread* that started the child ends,
-    which is why that thread is the one that waits for it. It reaches the leader only; for the rest, and where there
-    is no `setpriv`, the next agent finds what is left.
+    which is why that thread is the one that waits for it. It reaches the leader only, and not in the millisecond before
+    the tool has run; for the rest, and where there is no `setpriv`, the next agent finds what is left.
     """
     tool = shutil.which("setpriv") if sys.platform == "linux" else None
     if tool is None:

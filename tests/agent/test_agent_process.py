@@ -128,15 +128,16 @@ def test_processes_are_found_by_their_mark_and_by_nothing_less(python: Python, u
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tie a process to the life of another")
 def test_a_job_does_not_outlive_a_killed_agent(python: Python, until: Until, alive: Alive, tmp_path: Path) -> None:
     agent = (
-        "import sys, time; from pathlib import Path\n"
+        "import sys, threading; from pathlib import Path\n"
         "from casare_agent.process import Child, Command\nfrom casare_agent.leftovers import Mark\n"
-        "sleep = (sys.executable, '-c', 'import time; time.sleep(600)')\n"
-        "child = Child(Command(sleep, {}, Path('.')), Mark('x', 1), print)\n"
-        "print(child.pid, flush=True); child.wait()"
+        "sleep = (sys.executable, '-c', 'import time; print(1, flush=True); time.sleep(600)')\n"
+        "up = threading.Event()\n"
+        "child = Child(Command(sleep, {}, Path('.')), Mark('x', 1), lambda _: up.set())\n"
+        "up.wait(); print(child.pid, flush=True); child.wait()"
     )
     process = subprocess.Popen([sys.executable, "-c", agent], stdout=subprocess.PIPE)
     assert process.stdout is not None
-    pid = int(process.stdout.readline())
+    pid = int(process.stdout.readline())  # by now it runs, so it is tied to the agent
     assert alive(pid)
     process.kill()
     process.wait()
