@@ -78,6 +78,14 @@ class History:
         """A job as it is, or was last."""
         return self.jobs.get(uid) or self.gone[uid]
 
+    def live(self, *place: str) -> int:
+        """How many jobs robots have now: of ("robot", uid), ("namespace", name) or ("key", namespace, key)."""
+        return len(self._live[place])
+
+    def quota(self, namespace: str, field: str) -> Any:
+        """What its Quota says, None where it has none or that says nothing."""
+        return dig(self.quotas.get(namespace) or {}, "spec", field)
+
     # -- one change of a job -----------------------------------------------------------------------------------------
 
     def _job(self, type_: str, job: Object) -> None:
@@ -85,6 +93,7 @@ class History:
         assert (type_ == "ADDED") == (old is None) and uid not in self.gone, f"{type_} of {job}, before: {old}"
         if type_ == "DELETED":
             assert old is not None
+            assert phase(old) is not JobPhase.RUNNING or _is_deleted(old), f"gone while it may run: {old}"
             self._deleted(old)
             return
         if old is None:
@@ -131,14 +140,14 @@ class History:
         assert robot is not None, f"placed on a robot that there is not: {job}"
         assert not old["status"].get("heldUntil") and not spec.get("cancel"), f"placed though it may not start: {old}"
         _check_fits(job, robot)
-        used = len(self._live["robot", robot["metadata"]["uid"]])
+        used = self.live("robot", robot["metadata"]["uid"])
         assert used < (robot["spec"].get("maxConcurrentJobs") or 1), f"over-committed, {used} are there: {job}"
         shared = spec.get("concurrency")
         if shared:
-            others = len(self._live["key", meta["namespace"], shared["key"]])
+            others = self.live("key", meta["namespace"], shared["key"])
             assert others < shared.get("limit", 1), f"{others} of its key are live: {job}"
-        most = dig(self.quotas.get(meta["namespace"]) or {}, "spec", "maxRunning")
-        running = len(self._live["namespace", meta["namespace"]])
+        most = self.quota(meta["namespace"], "maxRunning")
+        running = self.live("namespace", meta["namespace"])
         assert most is None or running < most, f"maxRunning {most}, {running} are live: {job}"
 
 
@@ -149,11 +158,18 @@ class Book:
     started: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))  # attempts by job
     said: set[tuple[str, int, str]] = field(default_factory=set)  # uid, attempt, phase
     heard: dict[tuple[str, int], str] = field(default_factory=dict)  # the end that the server has
+    alive: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # attempts whose processes run, by job
 
-    def start(self, uid: str, attempt: int) -> None:
-        """A process of this attempt starts."""
+    def start(self, uid: str, attempt: int, *, alone: bool = False) -> None:
+        """A process of this attempt starts; `alone`: never beside another one of its job."""
         assert attempt not in self.started[uid], f"attempt {attempt} of {uid} was started twice"
+        assert not (alone and self.alive[uid]), f"{attempt} of {uid} runs beside attempts {self.alive[uid]}"
         self.started[uid].append(attempt)
+        self.alive[uid].add(attempt)
+
+    def over(self, uid: str, attempt: int) -> None:
+        """That process does not run any more, or it is nobody's fault if it does."""
+        self.alive[uid].discard(attempt)
 
     def check(self, history: History) -> None:
         """History says of attempts what robots said, and jobs that may run only once did."""
@@ -167,6 +183,8 @@ class Book:
                 assert one["phase"] not in ROBOTS_WORDS or words in self.said, f"nobody said {words}: {job}"
         for (uid, number), phase_ in self.heard.items():
             job = history.job(uid)
+            if uid in history.gone and _is_deleted(job) and number == job["status"]["attempt"]:
+                continue  # its end was what its deletion waited for: it went with it
             found = {one["number"]: one["phase"] for one in job["status"].get("attempts") or ()}
             assert len(found) >= 20 or found.get(number) == phase_, f"{phase_} of attempt {number} was lost: {job}"
 
@@ -202,6 +220,11 @@ def _places(job: Object) -> Iterable[tuple[str, ...]]:
         yield "key", namespace, key
 
 
+def _is_deleted(job: Object) -> bool:
+    """Whether its deletion has begun."""
+    return "deletionTimestamp" in job["metadata"]
+
+
 def _check_new(job: Object) -> None:
     is_over = bool(job["spec"].get("cancel"))
     assert phase(job) is (JobPhase.CANCELLED if is_over else JobPhase.QUEUED), f"a new job: {job}"
@@ -212,6 +235,7 @@ def _check_step(old: Object, job: Object) -> None:
     was, is_, before, after = phase(old), phase(job), old["status"], job["status"]
     story = f"{before} -> {after} of {job['metadata']['name']}"
     assert is_ is was or is_ in TRANSITIONS[was], f"no transition: {story}"
+    assert is_ is not JobPhase.QUEUED or not _is_deleted(old), f"deleted, and back in the queue: {story}"
     grows = was is JobPhase.QUEUED and is_ is JobPhase.ASSIGNED
     assert after["attempt"] == before["attempt"] + grows, f"attempt: {story}"
     if was in FINAL:
@@ -235,12 +259,54 @@ def _check_whole(job: Object) -> None:
 
 
 def _check_fits(job: Object, robot: Object) -> None:
+    why = misfit(job, robot)
+    assert why is None, f"{why}: {job} on {robot}"
+
+
+# -- which robot fits, in this file's own words ------------------------------------------------------------------------
+
+
+def misfit(job: Object, robot: Object) -> str | None:
+    """What keeps the job from the robot, None where nothing does. Slots and signs of life are no part of it."""
     spec, wanted, where = robot["spec"], job["spec"].get("requirements") or {}, job["metadata"]["namespace"]
-    story = f"{job} on {robot}"
-    assert spec.get("desiredState", "Active") == "Active" and "deletionTimestamp" not in robot["metadata"], story
-    served = spec.get("serves") or [robot["metadata"]["namespace"]]
-    assert where in served or "*" in served, f"it does not serve that namespace: {story}"
+    if spec.get("desiredState", "Active") != "Active" or "deletionTimestamp" in robot["metadata"]:
+        return "it takes no jobs"
+    if not {where, "*"} & set(spec.get("serves") or [robot["metadata"]["namespace"]]):
+        return "it does not serve that namespace"
     for key, has in (("environment", spec.get("environment")), ("robotName", robot["metadata"]["name"])):
-        assert wanted.get(key) in (None, has), f"{key}: {story}"
+        if wanted.get(key) not in (None, has):
+            return key
     for key in ("capabilities", "tags"):
-        assert set(wanted.get(key) or ()) <= set(spec.get(key) or ()), f"{key}: {story}"
+        if not set(wanted.get(key) or ()) <= set(spec.get(key) or ()):
+            return key
+    labels = robot["metadata"].get("labels") or {}
+    if not all(_selects(one, labels.get(one["key"])) for one in wanted.get("robotSelector") or ()):
+        return "robotSelector"
+    for taint in spec.get("taints") or ():
+        if not any(_tolerates(one, taint) for one in wanted.get("tolerations") or ()):
+            return f"taint {taint}"
+    return None
+
+
+def _selects(condition: Object, value: str | None) -> bool:
+    values = condition.get("values") or []
+    match condition["operator"]:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt":
+            return value is not None and int(value) > int(values[0])
+        case "Lt":
+            return value is not None and int(value) < int(values[0])
+    raise ValueError(condition)
+
+
+def _tolerates(toleration: Object, taint: Object) -> bool:
+    if toleration.get("operator") == "Exists":
+        return toleration.get("key") in (None, taint["key"])
+    return (toleration.get("key"), toleration.get("value")) == (taint["key"], taint.get("value"))

@@ -73,29 +73,28 @@ _REPORT = TypeAdapter(Report)
 _TRANSITION = TypeAdapter(Transition)
 
 
-@dataclass(slots=True)
-class _UnderWay:
-    """A transition that was handed to the writer, or refused before; the job before and after it."""
-
-    said: Object
-    result: asyncio.Future[Object | None] | None = None
-    error: ApiError | None = None
-    before: Object | None = None
-    after: Object | None = None
+# What most transitions have, and of what type: one that has nothing else needs no closer look.
+_PLAIN = {"namespace": str, "name": str, "uid": str, "attempt": int, "phase": str, "exitCode": int}
+_NEEDED = frozenset(("namespace", "name", "uid", "attempt", "phase"))
+Moved = dict[int, tuple[Object, Object]]  # by the number of a transition: the job before and after it
 
 
-def _operation(robot_uid: str, said: Object, one: _UnderWay) -> Operation:
+def _is_plain(said: Object) -> bool:
+    return said.keys() >= _NEEDED and all(_PLAIN.get(key) is value.__class__ for key, value in said.items())
+
+
+def _operation(robot_uid: str, said: Object, number: int, moved: Moved) -> Operation:
     """Records one transition; it fails with ApiError 404, 409, 422."""
-    report = {key: value for key, value in said.items() if value is not None}
+    report = {key: value for key, value in said.items() if value is not None} if None in said.values() else said
 
-    def mutate(current: Object, context: Context) -> Object:
-        if current["metadata"]["uid"] != said["uid"]:
+    def mutate(current: Object | None, context: Context) -> Object:
+        if current is None or current["metadata"]["uid"] != said["uid"]:
             raise ApiError.not_found(JOB, said["name"])
-        one.before, one.after = current, lifecycle.report(current, robot_uid, report, context.now)
-        return one.after
+        after = lifecycle.report(current, robot_uid, report, context.now)
+        moved[number] = current, after
+        return after
 
-    stand_in = {"metadata": {"namespace": said["namespace"], "name": said["name"]}}
-    return admission.system(JOB, stand_in, mutate)
+    return Operation(JOB, said["namespace"], said["name"], mutate)
 
 
 @dataclass(slots=True)
@@ -110,7 +109,7 @@ class Agents:
     _seen: int = 0  # the revision of the last change of any Robot
 
     def start(self) -> None:
-        self.hub.listeners.append(self._see)
+        self.hub.listen(ROBOT, self._see)
         self.hub.begin_anew.append(self._forget)
 
     async def report(self, request: Request, target: Target) -> None:
@@ -124,8 +123,7 @@ class Agents:
         else:
             vouched = self.heartbeats.beat(uid, telemetry)
         await self._note_agent(robot, body.agent)
-        under_way = [self._begin(uid, said) for said in body.jobs]  # all with the writer before the first is waited for
-        results = [await self._outcome(one) for one in under_way]
+        results = await self._record(uid, body.jobs)
         if not vouched and not body.jobs:
             raise ApiError.unavailable("heartbeats can't be written right now: try again in a second")
         spec = robot.get("spec") or {}
@@ -152,8 +150,6 @@ class Agents:
         self._robots.clear()
 
     def _see(self, change: Change) -> None:
-        if change.kind != "Robot":
-            return
         self._seen = change.rv
         if change.type == "DELETED":
             self._robots.pop((change.namespace, change.name), None)
@@ -170,43 +166,28 @@ class Agents:
 
         await self.store.writer.write(admission.system(ROBOT, robot, mutate))
 
-    def _begin(self, robot_uid: str, said: Object) -> _UnderWay:
-        """Hands one transition to the writer."""
-        one = _UnderWay(said)
-        try:
-            transition = _validated(_TRANSITION, said, "the transition")
-            _check_size("outputs", transition.outputs, MAX_OUTPUTS)
-            _check_size("progress", transition.progress, MAX_SELF)
-            one.result = self.store.writer.submit(_operation(robot_uid, said, one))
-        except ApiError as error:
-            one.error = error
-        return one
-
-    async def _outcome(self, one: _UnderWay) -> Object:
-        """What became of one transition, as the agent reads it."""
-        said = one.said
-        named = {key: said.get(key) for key in ("uid", "attempt")}
-        try:
-            if one.error is not None:
-                raise one.error
-            if one.result is None or await one.result is None:
-                raise ApiError.not_found(JOB, said["name"])
-        except ApiError as error:
-            return {**named, "code": error.status, "message": error.message}
-        if one.before is not None and one.after is not None:
-            self._tell(one.before, one.after)
-        return {**named, "code": 200, "message": ""}
+    async def _record(self, robot_uid: str, jobs: list[Object]) -> list[Object]:
+        """Hands all transitions to the writer at once; what became of each, as the agent reads it."""
+        answers = [_problem(said) for said in jobs]
+        moved: Moved = {}
+        good = [number for number, problem in enumerate(answers) if problem is None]
+        written = await self.store.writer.submit([_operation(robot_uid, jobs[n], n, moved) for n in good])
+        for number, answer in zip(good, written, strict=True):
+            answers[number] = answer if isinstance(answer, ApiError) else None
+            if answers[number] is None:
+                self._tell(*moved[number])
+        return [_answered(said, answer) for said, answer in zip(jobs, answers, strict=True)]
 
     def _tell(self, old: Object, new: Object) -> None:
-        before, after = lifecycle.phase(old), lifecycle.phase(new)
-        if before is after:
+        before, after = old["status"]["phase"], new["status"]["phase"]
+        type_ = "Warning" if after in ("Failed", "Queued") else "Normal"
+        if before == after or not self.events.has_room(type_):
             return
-        robot, attempt = dig(old, "status", "robotName"), dig(old, "status", "attempt")
+        robot, attempt = old["status"].get("robotName"), old["status"].get("attempt")
         words = {"Running": ("Started", f"attempt {attempt} started on {robot}"),
                  "Queued": ("Requeued", f"attempt {attempt} on {robot} ended; waiting for another")}
-        reason, message = words.get(after.value, (after.value, str(dig(new, "status", "message") or "")))
-        warning = after.value in ("Failed", "Queued")
-        self.events.tell(new, reason, message or f"attempt {attempt} on {robot}", "Warning" if warning else "Normal")
+        reason, message = words.get(after, (after, str(dig(new, "status", "message") or "")))
+        self.events.tell(new, reason, message or f"attempt {attempt} on {robot}", type_)
 
     # -- logs ------------------------------------------------------------------------------------------------
 
@@ -314,6 +295,24 @@ def _parse(body: bytes) -> Report:
     _check_size("agent", report.agent, MAX_SELF)
     _check_size("telemetry", report.telemetry, MAX_SELF)
     return report
+
+
+def _problem(said: Object) -> ApiError | None:
+    """What is wrong with a transition as it came."""
+    if _is_plain(said):
+        return None
+    try:
+        transition = _validated(_TRANSITION, said, "the transition")
+        _check_size("outputs", transition.outputs, MAX_OUTPUTS)
+        _check_size("progress", transition.progress, MAX_SELF)
+    except ApiError as error:
+        return error
+    return None
+
+
+def _answered(said: Object, error: ApiError | None) -> Object:
+    code, message = (200, "") if error is None else (error.status, error.message)
+    return {"uid": said.get("uid"), "attempt": said.get("attempt"), "code": code, "message": message}
 
 
 def _validated(model: TypeAdapter[Any], said: Any, what: str) -> Any:

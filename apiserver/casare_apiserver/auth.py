@@ -61,7 +61,7 @@ class Keys:
 
     async def start(self) -> None:
         """Reads all keys, and follows the log from there."""
-        self.hub.listeners.append(self._see)
+        self.hub.listen(APIKEY, self._see)
         self.hub.begin_anew.append(self._read_all)
         await self._read_all()
 
@@ -121,8 +121,6 @@ class Keys:
                     raise ApiError.unavailable("the server is behind its change log: try again in a moment") from None
 
     def _see(self, change: Change) -> None:
-        if change.kind != "ApiKey":
-            return
         if self._early is not None:
             self._early.append(change)
         elif change.type == "DELETED":

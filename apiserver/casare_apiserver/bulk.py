@@ -8,7 +8,8 @@ admitted. A client that goes away leaves the jobs that were written by then: ide
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from casare_api.kinds import Object
 from casare_api.kinds.job import JOB
 from casare_api.machinery import admission as rules
 from casare_api.machinery.errors import ApiError
-from casare_store.writer import Found
+from casare_store.writer import Answer, Found, Operation
 
 LIST = "JobList"
 MAX_ITEMS = 10_000
@@ -24,8 +25,19 @@ MAX_BYTES = 8 * 1024 * 1024  # of a request
 PER_TURN = 50  # jobs admitted before others get their turn: about 3 ms
 MAX_WRITING = 500  # jobs that are with the writer at a time: what robots report does not wait long behind them
 
-Outcome = asyncio.Future[Object | None] | Found | ApiError
-Submit = Callable[[Sequence[Any]], Awaitable[list[Outcome]]]
+Step = Operation | Found | ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of the items on their way: the next step of each, and the writer's answers to those that it has to make."""
+
+    items: Sequence[Any]
+    steps: list[Step]
+    written: asyncio.Future[list[Answer]]
+
+
+Submit = Callable[[Sequence[Any]], Awaitable[Part]]
 
 
 def is_bulk(body: Any) -> bool:
@@ -55,24 +67,21 @@ class Submission:
 
     async def run(self, jobs: list[Any]) -> Object:
         """Submits all; the answer: counts, and per item its name, uid and code, in order."""
-        waiting: list[tuple[Any, Outcome]] = []
-        for part in _parts(jobs, PER_TURN):
-            waiting += zip(part, await self.submit(part), strict=True)
-            if len(waiting) >= MAX_WRITING:
-                await self._settle(waiting[: MAX_WRITING // 2])
-                del waiting[: MAX_WRITING // 2]
+        waiting: deque[Part] = deque()
+        for start in range(0, len(jobs), PER_TURN):
+            waiting.append(await self.submit(jobs[start : start + PER_TURN]))
+            if len(waiting) * PER_TURN >= MAX_WRITING:
+                await self._settle(waiting.popleft())
             await asyncio.sleep(0)
-        await self._settle(waiting)
+        while waiting:
+            await self._settle(waiting.popleft())
         return self._answer()
 
-    async def _settle(self, waiting: Sequence[tuple[Any, Outcome]]) -> None:
-        for job, outcome in waiting:
-            try:
-                if isinstance(outcome, ApiError):
-                    raise outcome
-                self.results.append(_made(outcome if isinstance(outcome, Found) else await outcome))
-            except ApiError as error:
-                self.results.append(refused(job, error))
+    async def _settle(self, part: Part) -> None:
+        written = iter(await part.written)
+        for item, step in zip(part.items, part.steps, strict=True):
+            answer = next(written) if isinstance(step, Operation) else step
+            self.results.append(refused(item, answer) if isinstance(answer, ApiError) else _made(answer))
 
     def _answer(self) -> Object:
         codes = [one["code"] for one in self.results]
@@ -92,6 +101,3 @@ def refused(job: Any, error: ApiError) -> Object:
     name = rules.name_of(job)[:253] if isinstance(job, dict) else ""
     return {"name": name, "code": error.status, "reason": error.reason, "message": error.message}
 
-
-def _parts(jobs: list[Any], size: int) -> Iterator[list[Any]]:
-    return (jobs[start : start + size] for start in range(0, len(jobs), size))

@@ -34,7 +34,7 @@ class Fitting:
 
     def start(self) -> None:
         """Hears of workflows that change."""
-        self.hub.listeners.append(self._see)
+        self.hub.listen(WORKFLOW, self._see)
         self.hub.begin_anew.append(self._forget)
 
     async def check(self, job: Object) -> str | None:
@@ -79,8 +79,7 @@ class Fitting:
         return workflow
 
     def _see(self, change: Change) -> None:
-        if change.kind == "Workflow":
-            self._workflows.pop((change.namespace, change.name), None)
+        self._workflows.pop((change.namespace, change.name), None)
 
     async def _forget(self) -> None:
         self._workflows.clear()

@@ -5,8 +5,9 @@ Options are query parameters and, for DELETE, the body's DeleteOptions; they mea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from casare_api.kinds import Object
 from casare_api.machinery.admission import FieldValidation
@@ -17,6 +18,7 @@ from casare_apiserver.wire import Request
 Token = tuple[int, tuple[str, str]]  # of a page: the revision of its list, and the object that it begins behind
 MAX_WATCH = 3600  # seconds
 MAX_MANAGER = 128  # characters of a field manager's name, as in Kubernetes
+_NUMBER = re.compile(r"-?[0-9]{1,18}\Z")
 _POLICIES = ("Foreground", "Background", "Orphan")
 _REASONS = {"Forbidden": "FieldValueForbidden", "Unsupported value": "FieldValueNotSupported",
             "Required value": "FieldValueRequired", "Too long": "FieldValueTooLong"}
@@ -77,7 +79,18 @@ def delete_options(request: Request, body: bytes) -> Object:
     if policy not in (None, *_POLICIES):
         raise wrong("DeleteOptions", "propagationPolicy", _unsupported(str(policy), *_POLICIES, "nil"))
     return {**said, "propagationPolicy": policy or ("Orphan" if orphan else None),
-            "dryRun": dry_run(request) or said.get("dryRun") == ["All"]}
+            "dryRun": dry_run(request) or said.get("dryRun") == ["All"],
+            "gracePeriodSeconds": _grace(said.get("gracePeriodSeconds"), request.query.get("gracePeriodSeconds"))}
+
+
+def _grace(said: Any, in_query: str | None) -> int | None:
+    """How long a deletion may wait: 0 is not at all, any other number means no more than that nobody said it."""
+    if said is None and in_query and _NUMBER.match(in_query):
+        said = int(in_query)
+    if said.__class__ is not int and (said is not None or in_query):
+        found = in_query if said is None else said
+        raise ApiError.bad_request(f"gracePeriodSeconds: Invalid value: {str(found)[:40]!r}: must be a whole number")
+    return said
 
 
 def wrong(options: str, name: str, message: str) -> ApiError:

@@ -164,8 +164,9 @@ class Watcher:
     def _selects(self, fields: list[str], labels: str | bytes | None) -> bool:
         if self.namespace is not None and fields[1] != self.namespace:
             return False
-        if not all((fields[at] == value) is is_equal for at, value, is_equal in self._wanted):
-            return False
+        for at, value, is_equal in self._wanted:  # a plain loop: twice as fast as all(), and asked for each event
+            if (fields[at] == value) is not is_equal:
+                return False
         return self.labels is None or self.labels.matches(orjson.loads(labels) if labels else {})
 
     def index(self) -> tuple[str, int, str]:
@@ -188,7 +189,6 @@ class Hub:
     rv: int = 0
     epoch: str = ""
     ring: deque[Entry] = field(default_factory=deque)
-    listeners: list[Listener] = field(default_factory=list)
     begin_anew: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     alive_at: float = 0.0  # loop time of the last look at the log
     stopped: bool = False
@@ -196,6 +196,7 @@ class Hub:
     _first: int = 0  # the ring answers watches that start at or after this revision
     _index: dict[tuple[str, int, str], set[Watcher]] = field(default_factory=dict)
     _positions: dict[str, dict[int, int]] = field(default_factory=dict)
+    _listeners: dict[str, list[Listener]] = field(default_factory=dict)  # by kind
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -219,6 +220,10 @@ class Hub:
                 await task
         for watcher in self.watchers():
             watcher.end()
+
+    def listen(self, kind: Kind, listener: Listener) -> None:
+        """Has it called with every change of a kind."""
+        self._listeners.setdefault(kind.kind, []).append(listener)
 
     def watchers(self) -> Iterator[Watcher]:
         return (watcher for group in list(self._index.values()) for watcher in list(group))
@@ -334,7 +339,7 @@ class Hub:
                 interested = []
             for watcher in interested:
                 self._show(watcher, entry)
-            for listener in self.listeners:
+            for listener in self._listeners.get(change.kind, ()):
                 self._tell(listener, change)
         metrics.LOG_POSITION.set(self.rv)
 

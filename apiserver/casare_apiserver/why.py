@@ -79,4 +79,5 @@ class Why:
                 ends=await waiting.ends(connection, contest.full(), await waiting.now(connection)),
                 place=await waiting.place(connection, known, rank, contest.queues, are_all),
                 sees_all=sees_all,
+                unattended=await waiting.unattended(connection),
             )

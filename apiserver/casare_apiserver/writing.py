@@ -5,7 +5,6 @@ Handlers turn a request into an operation of the store and its result into an an
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,21 +107,20 @@ class Writing:
         own, dry_run = owner(request, target), options.dry_run(request)
         alike = Alike(JOB, options.mode(request))
 
-        async def submit(part: Sequence[Any]) -> list[bulk.Outcome]:
+        async def submit(part: Sequence[Any]) -> bulk.Part:
             admitted = [self._one_of_many(request, target, body, alike) for body in part]
             there = await beside.with_keys(self.store.pool, [one for one in admitted if not isinstance(one, ApiError)])
             looked_at = [await self._of_many_beside(one, there) for one in admitted]
             good = [one for one in looked_at if not isinstance(one, (ApiError, Found))]
             checked = iter(await self.fitting.check_all(good))
-            return [one if isinstance(one, (ApiError, Found)) else begin(one, next(checked)) for one in looked_at]
+            steps = [one if isinstance(one, (ApiError, Found)) else begun(one, next(checked)) for one in looked_at]
+            written = self.store.writer.submit([step for step in steps if isinstance(step, Operation)])
+            return bulk.Part(part, steps, written)
 
-        def begin(job: Object, checked: str | ApiError | None) -> bulk.Outcome:
+        def begun(job: Object, checked: str | ApiError | None) -> bulk.Step:
             if isinstance(checked, ApiError):
                 return checked
-            try:
-                return self.store.writer.submit(admission.create(JOB, _named(job), dry_run, checked, own))
-            except ApiError as full:  # of this one alone: others of the list are made already
-                return full
+            return admission.create(JOB, _named(job), dry_run, checked, own)
 
         return await bulk.Submission(submit).run(items)
 
@@ -275,7 +273,7 @@ class Writing:
         wanted = said.get("preconditions") or {}
         operation = admission.remove(
             kind, target.key_namespace, name, uid=wanted.get("uid"), rv=wanted.get("resourceVersion"),
-            dry_run=said["dryRun"], propagation=said["propagationPolicy"],
+            dry_run=said["dryRun"], propagation=said["propagationPolicy"], at_once=said["gracePeriodSeconds"] == 0,
         )
         held = await facing.write(self.store.writer, operation)
         if held is not None and objects.is_held(held):
@@ -295,7 +293,7 @@ class Writing:
         operations = [
             facing.on_stored(admission.remove(
                 target.kind, meta.get("namespace") or "", meta["name"], uid=meta["uid"], dry_run=said["dryRun"],
-                propagation=said["propagationPolicy"],
+                propagation=said["propagationPolicy"], at_once=said["gracePeriodSeconds"] == 0,
             ))
             for chunk in page.chunks
             for meta in (obj["metadata"] for obj in orjson.loads(b"[" + chunk + b"]"))
@@ -307,10 +305,9 @@ class Writing:
 
     async def _all(self, operations: Sequence[Operation]) -> None:
         """Runs operations; those whose object is gone or new by now are no error."""
-        done = await asyncio.gather(*map(self.store.writer.submit, operations), return_exceptions=True)
-        for outcome in done:
-            if isinstance(outcome, BaseException) and getattr(outcome, "status", 0) not in (404, 409):
-                raise outcome
+        for answer in await self.store.writer.submit(operations):
+            if isinstance(answer, ApiError) and answer.status not in (404, 409):
+                raise answer
 
 
 def _named(obj: Object) -> Object:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from casare_api.decisions.deletion import RUNNING
 from casare_api.kinds import KINDS, Kind, Object
 from casare_api.machinery.errors import ApiError
 from casare_cli import apply, manifests, progress
@@ -13,6 +14,8 @@ from casare_cli.failures import Misuse
 from casare_cli.pump import interruptible
 from casare_cli.targets import Target
 from casare_client import RELIST, Client
+
+_WAITS = {RUNNING: "its robot to end it"}  # what finalizers mean to people
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,8 @@ def _delete(client: Client, one: Doomed) -> str:
     if answer.get("kind") == "Status":
         print(f"{one} deleted")
         return str((answer.get("details") or {}).get("uid") or "")
-    held = ", ".join(answer["metadata"].get("finalizers") or ()) or "what belongs to it"
+    words = [_WAITS.get(word, word) for word in answer["metadata"].get("finalizers") or ()]
+    held = ", ".join(words) or "what belongs to it"
     print(f"{one} is being deleted; it waits for {held}")
     return str(answer["metadata"].get("uid") or "")
 

@@ -1,7 +1,8 @@
 """Why do queued jobs wait? Placement tells it, queue by queue, where reads find it; it is no part of history.
 
 Nobody waits for it: it is written after placing, at most once a second, some queues at a time, and only where
-something has changed.
+something has changed or some seconds are over. That it is written, be it nothing, is the sign that somebody looks after
+waiting jobs: a trigger notes when (migration 0006), and once that is long ago jobs say so instead (`rendering.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from casare_store.store import Store
 MOST = 20  # reasons of a queue
 AT_A_TIME = 500  # queues
 EVERY = 1.0  # seconds: it takes as long as a placement
-REPEAT_EVERY = 5.0  # seconds after which reasons are written again: another controller may have written in between
+REPEAT_EVERY = 5.0  # seconds after which reasons are written again: another may have written, and it is a sign of life
 
 Asked = Sequence[tuple[QueueHead, Requirements]]
 
@@ -38,9 +39,9 @@ class Telling:
     _told_at: float = -1e9
     _looked_at: float = -1e9
 
-    def is_due(self) -> bool:
-        """Whether it is time again."""
-        return self.clock() - self._looked_at >= EVERY
+    def is_due(self, *, everybody_is_placed: bool) -> bool:
+        """Whether it is time again. Where nobody is left to be told it is only a sign of life, and seldom enough."""
+        return self.clock() - self._looked_at >= (REPEAT_EVERY if everybody_is_placed else EVERY)
 
     async def tell(self, asked: Asked, robots: Sequence[Robot]) -> None:
         """Tells some of the queues how things stand with these robots, as they are after placing."""

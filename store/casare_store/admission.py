@@ -128,6 +128,8 @@ def _as_said(old: Object | None, new: Object, now: datetime) -> Object:
 
 def _new(kind: Kind, obj: Object, context: Context, own: Own | None) -> Object:
     fresh = {key: value for key, value in obj.items() if key != "status"}
+    if "finalizers" in obj["metadata"]:
+        _check_running(kind, objects.NOBODYS, fresh)
     made = settling.settle(kind, None, fresh, context)
     return objects.owned_as(objects.NOBODYS, made) if own is None else own(None, made, context.now)
 
@@ -144,6 +146,7 @@ def _changed(
         if "status" in current:
             kept["status"] = current["status"]
         _check_finalizers(kind, current, kept)
+        _check_running(kind, current, kept)
         made = settling.settle(kind, current, kept, context)
     return objects.owned_as(current, made) if own is None else own(current, made, context.now)
 
@@ -157,11 +160,12 @@ def remove(
     rv: str | None = None,
     dry_run: bool = False,
     propagation: Propagation | None = None,
+    at_once: bool = False,
 ) -> Operation:
     """Deletes an object, or marks it when finalizers hold it: see `objects.is_held`.
 
     `propagation` says what becomes of its dependents; None is as it was said before, at first Background. A
-    namespace's content always goes first.
+    namespace's content always goes first. `at_once` does not wait for a job's process to end.
     """
 
     def mutate(current: Object | None, context: Context) -> Object | None:
@@ -172,17 +176,26 @@ def remove(
         if kind.kind == "Namespace" and name == "default":
             raise ApiError.refused(kind, name, "this namespace may not be deleted")
         wanted = current if kind.kind == "Namespace" else deletion.with_policy(current, propagation)
-        return going(kind, wanted, context.now)
+        return going(kind, wanted, context.now, at_once)
 
     return Operation(kind, namespace, name, mutate, (), dry_run)
 
 
-def going(kind: Kind, obj: Object, now: datetime) -> Object | None:
+def going(kind: Kind, obj: Object, now: datetime, at_once: bool = False) -> Object | None:
     """An object after a deletion: None when it goes at once, marked when a finalizer holds it: a job is cancelled."""
     if kind.kind == "Namespace":
         return _terminating(obj, now)
-    marked = objects.deleted(obj, now)
-    if kind.kind != "Job" or marked is None or marked is obj:
+    return _going_job(obj, now, at_once) if kind.kind == "Job" else objects.deleted(obj, now)
+
+
+def _going_job(job: Object, now: datetime, at_once: bool) -> Object | None:
+    """Its key and its slot are free when its process has ended: one that runs waits for that, unless `at_once`."""
+    if at_once:
+        job = deletion.ended(job)
+    elif not job["metadata"].get("deletionTimestamp") and lifecycle.phase(job) is JobPhase.RUNNING:
+        job = deletion.until_ended(job)
+    marked = objects.deleted(job, now)
+    if marked is None or marked is job:
         return marked
     return lifecycle.cancel({**marked, "spec": {**marked["spec"], "cancel": True}}, now)
 
@@ -271,6 +284,8 @@ def _with_status(kind: Kind, current: Object, new: Object) -> Object:
     before, decided = current.get("status") or {}, _DECIDED.get(kind.kind, ())
     said = {key: value for key, value in (new.get("status") or {}).items() if key in before or key not in decided}
     made = {**current, "status": {**said, **{key: before[key] for key in decided if key in before}}}
+    if kind.kind == "Job" and lifecycle.is_final(made):
+        made = deletion.ended(made)
     return objects.owned_as(new, made)
 
 
@@ -286,6 +301,9 @@ def _check_transition(current: Object, new: Object) -> None:
     on_lost = dig(current, "spec", "retry", "onRobotLost") or "Requeue"
     if before is JobPhase.RUNNING and after is JobPhase.QUEUED and on_lost != "Requeue":
         why = f"Forbidden: it has started, and a job with onRobotLost {on_lost} is never started twice"
+        raise settling.invalid("Job", new, "status.phase", why)
+    if after is JobPhase.QUEUED is not before and dig(current, "spec", "cancel"):
+        why = "Forbidden: it is being cancelled, and does not go back to the queue"
         raise settling.invalid("Job", new, "status.phase", why)
     attempts = [int(dig(one, "status", "attempt") or 0) for one in (current, new)]
     if attempts[1] < attempts[0]:
@@ -305,6 +323,19 @@ def _check_finalizers(kind: Kind, current: Object, new: Object) -> None:
             "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers "
             f"[]string{{{listed}}}",
         )
+
+
+def _check_running(kind: Kind, current: Object, new: Object) -> None:
+    """What keeps a deleted job until its process has ended is nobody's to add or to take away."""
+    if kind.kind != "Job":
+        return
+    had, has = (deletion.RUNNING in (one["metadata"].get("finalizers") or ()) for one in (current, new))
+    if had is not has:
+        why = (
+            f'Forbidden: only the server adds and removes "{deletion.RUNNING}": it goes when the robot has ended the '
+            "job; `kubectl delete --force --grace-period=0` deletes the job without waiting for that"
+        )
+        raise settling.invalid("Job", new, "metadata.finalizers", why)
 
 
 def mutate_with(function: Callable[[Object, Context], Object | None]) -> Mutate:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import psycopg
@@ -22,6 +22,7 @@ from psycopg.pq.abc import PGresult
 
 from casare_api.decisions import deletion
 from casare_api.kinds import KINDS, Kind, Object
+from casare_api.kinds.job import JOB
 from casare_api.machinery.errors import ApiError
 from casare_store import arrays, changes, columns, moves, partitions, rendering, sealing
 from casare_store.connection import CHANNEL, HISTORY_LOCK
@@ -83,6 +84,47 @@ class Change:
         return found
 
 
+class Known(MutableMapping[Key, Object]):
+    """Objects by key; jobs, which come by the hundred, are text until they are asked for.
+
+    Parsed one by one, an object is in the processor's caches still when it is decided about and written again.
+    """
+
+    __slots__ = ("_objects", "_texts")
+
+    def __init__(self) -> None:
+        self._objects: dict[Key, Object] = {}
+        self._texts: dict[Key, bytes] = {}
+
+    def keep(self, key: Key, text: bytes) -> None:
+        self._texts[key] = text
+
+    def get(self, key: Key, default: Any = None) -> Any:
+        text = self._texts.pop(key, None)
+        if text is not None:
+            self._objects[key] = orjson.loads(text)
+        return self._objects.get(key, default)
+
+    def __getitem__(self, key: Key) -> Object:
+        if (found := self.get(key)) is None:
+            raise KeyError(key)
+        return cast(Object, found)
+
+    def __setitem__(self, key: Key, obj: Object) -> None:
+        self._texts.pop(key, None)
+        self._objects[key] = obj
+
+    def __delitem__(self, key: Key) -> None:
+        if self._texts.pop(key, None) is None:
+            del self._objects[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter((*self._objects, *self._texts))
+
+    def __len__(self) -> int:
+        return len(self._objects) + len(self._texts)
+
+
 @dataclass(slots=True)
 class Batch:
     """An open transaction that holds the history lock. Made by `begin`; ends with `commit` or by leaving it.
@@ -94,7 +136,7 @@ class Batch:
     pipeline: Pipeline
     rv: int
     now: datetime
-    known: dict[Key, Object] = field(default_factory=dict, repr=False)
+    known: Known = field(default_factory=Known, repr=False)
     sealer: Sealer | None = None
     changes: list[Change] = field(default_factory=list)
     statements: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
@@ -107,7 +149,7 @@ class Batch:
         """What was staged and no query sees yet."""
         return self.changes[self._sent :]
 
-    async def read(self, keys: Iterable[Key]) -> dict[Key, Object]:
+    async def read(self, keys: Iterable[Key]) -> Known:
         """The current objects at these keys; missing ones are left out."""
         await self.pipeline.finish()
         kinds = _ask(self.pipeline, keys)
@@ -274,17 +316,18 @@ def _ask(pipeline: Pipeline, keys: Iterable[Key]) -> list[str]:
     return list(wanted)
 
 
-def _objects(kinds: list[str], results: list[PGresult], sealer: Sealer | None) -> dict[Key, Object]:
+def _objects(kinds: list[str], results: list[PGresult], sealer: Sealer | None) -> Known:
     """What was found, by key."""
-    found: dict[Key, Object] = {}
+    found = Known()
     for kind, result in zip(kinds, results, strict=True):
-        is_sealed = kind != IDEMPOTENCY and KINDS[kind].sealed
         for number in range(result.ntuples):
-            obj = orjson.loads(result.get_value(number, 0) or b"")
-            obj = sealing.opened(sealer, obj) if is_sealed else obj
-            meta = obj["metadata"]
-            name = obj["spec"]["idempotencyKey"] if kind == IDEMPOTENCY else meta["name"]
-            found[kind, meta.get("namespace", ""), name] = obj
+            namespace, name, text = (result.get_value(number, column) or b"" for column in range(3))
+            key = kind, namespace.decode(), name.decode()
+            if kind == JOB.kind:
+                found.keep(key, text)
+            else:
+                is_sealed = kind != IDEMPOTENCY and KINDS[kind].sealed
+                found[key] = sealing.opened(sealer, orjson.loads(text)) if is_sealed else orjson.loads(text)
     return found
 
 

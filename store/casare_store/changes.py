@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import structlog
@@ -38,8 +38,7 @@ class Compacted(Exception):
         self.asked, self.head = asked, head
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One entry of the log. `fields` and `old_fields` are JSON arrays in the order of `kind.selectable`; the old
     labels and fields are None where they are the same as the new ones."""
 

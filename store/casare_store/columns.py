@@ -15,6 +15,7 @@ import orjson
 
 from casare_api.decisions import lifecycle
 from casare_api.decisions.placement import Requirements
+from casare_api.decisions.requirements import class_of
 from casare_api.kinds import KINDS, Kind, Object, dig
 from casare_api.kinds.job import JOB, JobPhase
 from casare_api.machinery import times
@@ -74,7 +75,7 @@ def _job(job: Object) -> tuple[Any, ...]:
     return (
         phase,
         robot_uid,
-        requirements(job).digest(),
+        class_of(job["spec"].get("requirements") or {})[0],
         lifecycle.rank(job),
         is_ready,
         due,

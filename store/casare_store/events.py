@@ -10,14 +10,12 @@ import asyncio
 import contextlib
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 
 from casare_api.kinds import KINDS, Object
 from casare_api.kinds.core import EVENT
 from casare_api.machinery import times
-from casare_api.machinery.errors import ApiError
 from casare_store.writer import Context, Operation, Writer
 
 WRITE_EVERY = 0.5  # seconds
@@ -55,13 +53,17 @@ class Recorder:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
+    def has_room(self, type_: str = "Normal") -> bool:
+        """Whether one more would be kept; whoever hears no need not find words. Counts what is dropped."""
+        has_room = len(self._waiting) < (MOST_NORMAL if type_ == "Normal" else MOST)
+        self._dropped += not has_room
+        return has_room
+
     def tell(self, obj: Object, reason: str, message: str, type_: str = "Normal") -> None:
         """Notes an event; never waits, never fails."""
         key = (obj["metadata"]["uid"], reason)
-        if key not in self._waiting and len(self._waiting) >= (MOST_NORMAL if type_ == "Normal" else MOST):
-            self._dropped += 1
-            return
-        self._waiting.setdefault(key, []).append(Happened(obj, reason, message, type_))
+        if key in self._waiting or self.has_room(type_):
+            self._waiting.setdefault(key, []).append(Happened(obj, reason, message, type_))
 
     async def _run(self) -> None:
         while True:
@@ -79,12 +81,7 @@ class Recorder:
             log.info("events dropped", count=self._dropped)
             self._dropped = 0
         operations = [_operation(group, self.component) for group in waiting.values()]
-        for outcome in await asyncio.gather(*map(self._write, operations), return_exceptions=True):
-            if isinstance(outcome, Exception) and not isinstance(outcome, ApiError):
-                log.warning("an event could not be written", why=type(outcome).__name__)
-
-    async def _write(self, operation: Operation) -> Any:
-        return await self.writer.write(operation)
+        await self.writer.submit(operations)  # one that is refused is lost: its object's namespace is going, say
 
 
 def _operation(group: list[Happened], component: str) -> Operation:

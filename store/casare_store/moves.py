@@ -17,6 +17,7 @@ TYPE = "MOVED"  # of a change, on its way to the rows; the log calls it MODIFIED
 _RV = '"resourceVersion":"'  # the first one in an object's text is that of its metadata: see `objects.born`
 INDEXED = ("phase", "robot_uid", "ready", "due", "robot_name", "parked", "last_robot", "ckey", "climit")
 _TYPES = dict(columns.columns(JOB))
+_OBSERVED = frozenset(JOB.observed)
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("uid", "uuid"),
     ("rv", "int8"),
@@ -33,7 +34,7 @@ def is_move(kind: Kind, old: Object | None, new: Object | None) -> bool:
     if kind is not JOB or old is None or new is None:
         return False
     is_same = new["metadata"] is old["metadata"] and new.get("spec") is old.get("spec") and len(new) == len(old)
-    return is_same and "status" in old and not any(key in new["status"] for key in kind.observed)
+    return is_same and "status" in old and _OBSERVED.isdisjoint(new["status"])
 
 
 def encode(old: Object, job: Object, prev_rv: int) -> tuple[Any, ...]:

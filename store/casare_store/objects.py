@@ -95,12 +95,13 @@ def without_deletion(new: Object, old: Object) -> Object:
 
 
 def deleted(old: Object, now: datetime) -> Object | None:
-    """The object after a DELETE: None when it goes at once, marked when finalizers hold it."""
+    """The object after a DELETE: None when it goes at once, marked when finalizers hold it. One that was marked before
+    stays as it is; see `is_gone`."""
     meta = old["metadata"]
-    if not _finalizers(old):
-        return None
     if meta.get("deletionTimestamp"):
         return old
+    if not _finalizers(old):
+        return None
     return {**old, "metadata": {**meta, "deletionTimestamp": times.to_text(now), "deletionGracePeriodSeconds": 0}}
 
 

@@ -136,10 +136,17 @@ async def namespaces_to_empty(connection: Connection) -> list[str]:
     return [row[0] for row in await cursor.fetchall()]
 
 
+# What robots need to say that a job has ended: it goes when none runs in the namespace any more.
+_NEEDED = {"robots": "true", "apikeys": "t.role = 'robot'"}
+
+
 async def content(connection: Connection, table: str, namespace: str, limit: int) -> list[tuple[str, str, str]]:
-    """Objects of a kind in a namespace: namespace, name, uid."""
+    """Objects of a kind in a namespace that may go now: namespace, name, uid."""
+    runs = "EXISTS (SELECT FROM jobs j WHERE j.namespace = t.namespace AND j.phase = 'Running')"
     cursor = await connection.execute(
-        f"SELECT namespace, name, uid::text FROM {table} WHERE namespace = %s ORDER BY rv LIMIT %s", (namespace, limit)
+        f"SELECT namespace, name, uid::text FROM {table} t WHERE namespace = %s "
+        f"AND NOT ({_NEEDED.get(table, 'false')} AND {runs}) ORDER BY rv LIMIT %s",
+        (namespace, limit),
     )
     return [(row[0], row[1], row[2]) for row in await cursor.fetchall()]
 

@@ -35,12 +35,18 @@ _PARKED = """'{"rule":"concurrency","message":' || to_json('it waits for its tur
     || '", which ' || t.climit || ' may have at a time' || coalesce((SELECT '; ' || j.name || ' has it' FROM jobs j
         WHERE j.namespace = t.namespace AND j.ckey = t.ckey AND j.phase IN ('Assigned', 'Running') LIMIT 1), ''))::text
     || ',"robots":0}'"""
+# What is said in place of what is kept, which is old, once nobody has looked after waiting jobs for so long: placement
+# tells of itself every 5 s, after a run that takes 5 s and a tick. A list finds it out once, as no job is asked for it.
+NOBODY_FOR = "20 seconds"
+UNATTENDED = f"""(SELECT '{{"rule":"controller","message":"no controller has looked after waiting jobs since '
+    || to_char(d.at, 'YYYY-MM-DD HH24:MI:SS') || ' UTC: is one running, and what does its log say?","robots":0}}'
+    FROM duty_runs d WHERE d.name = 'placement' AND d.at < clock_timestamp() - interval '{NOBODY_FOR}')"""
 _NEW = '\'"reasons":[{"rule":"placement","message":"placement looks at it in a moment","robots":0}],\''
 _JOB = f"""t.head
  || CASE WHEN t.phase <> 'Queued' THEN ''
-         WHEN t.parked AND NOT t.ready THEN '"reasons":[' || {_PARKED} || '],'
-         WHEN NOT t.ready THEN '"reasons":[' || {_HELD} || '],'
-         ELSE coalesce((SELECT q.reasons FROM queue_reasons q
+         WHEN NOT t.ready THEN '"reasons":[' || coalesce({UNATTENDED} || ',', '')
+             || CASE WHEN t.parked THEN {_PARKED} ELSE {_HELD} END || '],'
+         ELSE coalesce('"reasons":[' || {UNATTENDED} || '],', (SELECT q.reasons FROM queue_reasons q
                         WHERE q.namespace = t.namespace AND q.class = t.class), {_NEW}) END
  || t.tail"""
 
@@ -79,16 +85,16 @@ def stored(kind: Kind) -> str:
 
 # Rows (text,) of the jobs of two arrays of namespaces and idempotency keys, for writing.
 BY_IDEMPOTENCY = (
-    "SELECT t.head || t.tail FROM jobs t WHERE t.idempotency IS NOT NULL AND (t.namespace, t.idempotency) IN "
-    "(SELECT * FROM unnest($1::text[], $2::text[]))"
+    "SELECT t.namespace, t.idempotency, t.head || t.tail FROM jobs t WHERE t.idempotency IS NOT NULL "
+    "AND (t.namespace, t.idempotency) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
 )
 
 
 @cache
 def by_names(kind: Kind) -> str:
-    """Rows (text,) of the objects at two arrays of namespaces and names, for writing."""
+    """Rows (namespace, name, text) of the objects at two arrays of namespaces and names, for writing."""
     return (
-        f"SELECT {stored(kind)} FROM {source(kind)} WHERE (t.namespace, t.name) IN "
+        f"SELECT t.namespace, t.name, {stored(kind)} FROM {source(kind)} WHERE (t.namespace, t.name) IN "
         "(SELECT * FROM unnest($1::text[], $2::text[]))"
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import orjson
 
 from casare_api.decisions import config, lifecycle, schedule
+from casare_api.decisions.requirements import class_of
 from casare_api.decisions.retrying import POLICY
 from casare_api.kinds import KINDS, Kind, Object, dig
 from casare_api.kinds.job import MUTABLE
@@ -50,13 +51,13 @@ def _job(old: Object | None, new: Object, context: Context) -> Object:
         context.room.check(namespace)
     spec = _with_key(new, _resolved(new, context))
     quota = context.reads.get(quota_of(namespace))
-    job = lifecycle.queue({**new, "spec": spec}, context.now, dig(quota or {}, "spec", "agingInterval"))
-    wanted = columns.requirements(job)
+    aging = quota["spec"].get("agingInterval") if quota else None
+    job = lifecycle.queue({**new, "spec": spec}, context.now, aging)
+    number, text = class_of(spec.get("requirements") or {})
     context.also(
-        "INSERT INTO classes (class, requirements) VALUES ($1::bigint, $2) ON CONFLICT DO NOTHING",
-        (str(wanted.digest()), wanted.canonical()),
+        "INSERT INTO classes (class, requirements) VALUES ($1::bigint, $2) ON CONFLICT DO NOTHING", (str(number), text)
     )
-    declared = dig(new, "metadata", "annotations", DECLARED)
+    declared = (new["metadata"].get("annotations") or {}).get(DECLARED)
     if declared:
         context.also(
             "INSERT INTO declared (namespace, name, hash) VALUES ($1, $2, $3) "

@@ -18,7 +18,7 @@ import orjson
 from psycopg import AsyncConnection
 
 from casare_api.decisions.explaining import MAX_HOLDERS, MOST_NAMED, Holders, Place
-from casare_api.decisions.reasons import Alone
+from casare_api.decisions.reasons import Alone, Reason
 from casare_api.decisions.requirements import Requirements, Robot
 from casare_api.kinds import Object, dig
 from casare_api.kinds.quota import ONLY
@@ -159,6 +159,14 @@ async def now(connection: Connection) -> datetime:
     assert found is not None
     moment: datetime = found[0]
     return moment
+
+
+async def unattended(connection: Connection) -> Reason | None:
+    """What is said of all that waits when no controller has looked after it for a while, as it is said of each job."""
+    found = await (await connection.execute(f"SELECT {rendering.UNATTENDED}", prepare=True)).fetchone()
+    assert found is not None
+    reason: Reason | None = orjson.loads(found[0]) if found[0] else None
+    return reason
 
 
 async def in_order(connection: Connection) -> None:

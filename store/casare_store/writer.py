@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -32,7 +32,7 @@ from casare_store.pipeline import Connection
 from casare_store.sealing import Sealer
 
 MAX_BATCH = 500
-SEND_EVERY = 64  # operations decided before what they change is sent, so that Postgres and this process work at once
+SEND_EVERY = 125  # operations decided before what they change is sent, so that Postgres and this process work at once
 STOP_WITHIN = 5.0  # seconds for the batch under way
 MAX_TRIES = 100  # of an operation; a database that keeps ending connections needs many
 MAX_WAITING = 20_000  # operations; beyond it clients are told to come back
@@ -50,7 +50,7 @@ class Context:
     """
 
     now: datetime
-    reads: dict[Key, Object] = field(repr=False)
+    reads: MutableMapping[Key, Object] = field(repr=False)
     also: Callable[[str, tuple[Any, ...]], None]
     checked: str | None = None
     dry_run: bool = False
@@ -93,11 +93,45 @@ class Found(dict[str, Any]):
     """The object that an operation found `instead`, as it is."""
 
 
+Answer = Object | ApiError | None  # the new object, None when it was deleted, or why not
+
+
+class _Answers:
+    """What becomes of operations that were submitted together: one future for all of them, and no task for each."""
+
+    __slots__ = ("_left", "_open", "all", "of")
+
+    def __init__(self, count: int) -> None:
+        self.all: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        self.of: list[Answer] = [None] * count
+        self._open, self._left = [True] * count, count
+
+    def is_open(self, number: int) -> bool:
+        return self._open[number] and not self.all.done()
+
+    def give(self, number: int, answer: Answer) -> None:
+        """The answer to one of them; the first one counts."""
+        if self._open[number]:
+            self._open[number], self.of[number] = False, answer
+            self._left -= 1
+            if not self._left and not self.all.done():
+                self.all.set_result(self.of)
+
+
 @dataclass(slots=True)
 class _Item:
     operation: Operation
-    result: asyncio.Future[Object | None] = field(repr=False)
+    answers: _Answers = field(repr=False)
+    number: int = 0  # of its answer
     tries: int = 0  # that ended with a broken connection, or that passing troubles undid
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has no answer yet, and somebody waits for it."""
+        return self.answers.is_open(self.number)
+
+    def give(self, answer: Answer) -> None:
+        self.answers.give(self.number, answer)
 
 
 Outcome = tuple[_Item, Object | None]
@@ -137,28 +171,32 @@ class Writer:
                 with contextlib.suppress(asyncio.CancelledError):
                     await self._task
         for item in self._waiting:
-            _refuse(item, ApiError(503, "ServiceUnavailable", "the server is stopping: try again"))
+            item.give(ApiError(503, "ServiceUnavailable", "the server is stopping: try again"))
         self._waiting.clear()
         if self.connection is not None:
             await self.connection.close()
 
-    def submit(self, operation: Operation) -> asyncio.Future[Object | None]:
-        """Queues an operation; the future gives the new object, or None when it was deleted.
+    def submit(self, operations: Sequence[Operation]) -> asyncio.Future[list[Answer]]:
+        """Queues operations, each for itself; the future gives their answers, in order.
 
-        The future raises ApiError for a refusal. Raises ApiError 429 at once when too much waits.
+        What is more than may wait is answered 429 at once, and the others are written.
         """
-        if len(self._waiting) >= MAX_WAITING:
-            raise ApiError(
-                429, "TooManyRequests", "too many writes are waiting: try again in a second", {"retryAfterSeconds": 1}
-            )
-        item = _Item(operation, asyncio.get_running_loop().create_future())
-        self._waiting.append(item)
+        answers = _Answers(len(operations))
+        if not operations:
+            answers.all.set_result(answers.of)
+        room = max(MAX_WAITING - len(self._waiting), 0)
+        self._waiting += [_Item(operation, answers, number) for number, operation in enumerate(operations[:room])]
+        for number in range(room, len(operations)):
+            answers.give(number, _too_many())
         self._wake.set()
-        return item.result
+        return answers.all
 
     async def write(self, operation: Operation) -> Object | None:
-        """Submits one operation and waits for its result."""
-        return await self.submit(operation)
+        """Writes one; the new object, or None when it was deleted. Raises ApiError for a refusal."""
+        (answer,) = await self.submit([operation])
+        if isinstance(answer, ApiError):
+            raise answer
+        return answer
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -174,7 +212,7 @@ class Writer:
         except Exception:
             log.exception("a batch got no answer", items=len(items))
             for item in items:
-                _refuse(item, ApiError.internal("the server can't tell whether this was written; it is in its log"))
+                item.give(ApiError.internal("the server can't tell whether this was written; it is in its log"))
 
     def _take(self) -> list[_Item]:
         """The next batch: in order of arrival, each object once; a second write of an object waits its turn.
@@ -186,7 +224,7 @@ class Writer:
         keys: set[Key] = set()
         while self._waiting and len(taken) < MAX_BATCH and len(later) < MAX_BATCH:
             item = self._waiting.popleft()
-            if item.result.cancelled():
+            if not item.is_open:  # nobody waits for it any more
                 continue
             is_later = not keys.isdisjoint(item.operation.keys)
             keys.update(item.operation.keys)
@@ -225,7 +263,7 @@ class Writer:
                 try:
                     outcomes.append((item, apply(batch, item.operation, context)))
                 except Exception as error:
-                    _refuse(item, _refused(item.operation, error))
+                    item.give(_refused(item.operation, error))
                 if number % SEND_EVERY == 0:
                     await batch.send()
             if batch.changes:
@@ -242,9 +280,9 @@ class Writer:
     async def _bisect(self, items: list[_Item], error: Exception) -> None:
         """Halves a batch that can't be written until the culprit stands alone: it is refused, the others written."""
         if len(items) == 1:
-            _refuse(items[0], _refusal(items[0].operation, error))
+            items[0].give(_refusal(items[0].operation, error))
             return
-        items = [item for item in items if not item.result.done()]
+        items = [item for item in items if item.is_open]
         middle = len(items) // 2
         for half in (items[:middle], items[middle:]):
             if half:
@@ -272,8 +310,8 @@ class Writer:
         for item in items:
             item.tries += 1
             if item.tries >= MAX_TRIES:
-                _refuse(item, ApiError.unavailable("this could not be written in several tries: try again in a moment"))
-        self._waiting.extendleft(reversed([item for item in items if not item.result.done()]))
+                item.give(ApiError.unavailable("this could not be written in several tries: try again in a moment"))
+        self._waiting.extendleft(reversed([item for item in items if item.is_open]))
         self._wake.set()
 
     async def _reconnect(self, error: Exception) -> None:
@@ -321,13 +359,14 @@ def _apply(batch: Batch, operation: Operation, context: Context) -> Object | Non
             return old
     if operation.dry_run:
         return _unnumbered(new) if new is not None else old
+    last = new
     if old is not None and new is not None and objects.is_gone(new):
         new = None
     state = batch.stage(operation.kind, old, new)
     _check_size(operation, old, batch.changes[-1])
     if state is None:
         known.pop(key, None)
-        return batch.changes[-1].state
+        return last or batch.changes[-1].state
     known[key] = state
     return state
 
@@ -356,13 +395,12 @@ def _refused(operation: Operation, error: Exception) -> ApiError:
 
 def _tell(outcomes: list[Outcome]) -> None:
     for item, outcome in outcomes:
-        if not item.result.done():
-            item.result.set_result(outcome)
+        item.give(outcome)
 
 
-def _refuse(item: _Item, error: ApiError) -> None:
-    if not item.result.done():
-        item.result.set_exception(error)
+def _too_many() -> ApiError:
+    why = "too many writes are waiting: try again in a second"
+    return ApiError(429, "TooManyRequests", why, {"retryAfterSeconds": 1})
 
 
 _TAKEN = {

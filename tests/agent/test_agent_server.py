@@ -213,6 +213,27 @@ def test_cancelling_a_job_ends_its_tree(robot: Robot, alive: Alive) -> None:
     assert not alive(pid)
 
 
+def test_a_deleted_job_keeps_its_key_until_its_process_has_ended(robot: Robot, tmp_path: Path) -> None:
+    robot.start(CASARE_MAX_CONCURRENT_JOBS="2")
+    stubborn = f"trap 'touch {tmp_path}/asked; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; " \
+               f"touch {tmp_path}/over; exit 0' TERM; while :; do sleep 0.05; done"
+    shared = {"concurrency": {"key": robot.name}, "gracePeriod": "5m"}
+    first = robot.submit({"runner": "command", "source": {"inline": stubborn}}, **shared)
+    robot.reaches(first, "Running")
+    held = robot.admin.delete("Job", first)
+    assert held["kind"] == "Job" and held["metadata"]["deletionTimestamp"]
+    second = robot.submit({"runner": "command", "args": ["test", "-e", str(tmp_path / "over")]}, **shared)
+    robot.until((tmp_path / "asked").exists, "its process is asked to end")
+    other = robot.submit({"runner": "command", "args": ["true"]})
+    assert robot.reaches(other, *FINAL)["phase"] == "Succeeded"
+    assert robot.status(second)["phase"] == "Queued"
+    (tmp_path / "go").touch()
+    assert robot.reaches(second, *FINAL)["phase"] == "Succeeded", "it found what the first one left at its end"
+    with pytest.raises(ApiError) as gone:
+        robot.admin.get("Job", first)
+    assert gone.value.status == 404
+
+
 def test_outputs_that_the_server_refuses_fail_their_job_and_nothing_else(robot: Robot) -> None:
     robot.start(CASARE_MAX_CONCURRENT_JOBS="2")
     nested = "import os; open(os.environ['CASARE_OUTPUTS_FILE'], 'w').write('{\"a\":' * 99 + '1' + '}' * 99)"

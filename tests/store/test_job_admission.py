@@ -32,7 +32,7 @@ def limited(most: int) -> Operation:
 
 async def submit(stores: list[Store], jobs: list[Object]) -> list[Any]:
     """All at once, in turn by each of the stores; what became of each."""
-    writes = [stores[n % len(stores)].writer.submit(admission.create(JOB, one)) for n, one in enumerate(jobs)]
+    writes = [stores[n % len(stores)].writer.write(admission.create(JOB, one)) for n, one in enumerate(jobs)]
     return await asyncio.gather(*writes, return_exceptions=True)
 
 
@@ -117,7 +117,7 @@ def test_what_leaves_the_queue_and_what_fails_in_a_batch_is_counted_right(with_s
         too_large = job("large", parameters={"text": "x" * (admission.MAX_OBJECT + 1)})
         wanted = [*(cancelled(f"old{n}") for n in range(4)), admission.create(JOB, too_large)]
         wanted += [admission.create(JOB, job(f"new{n}")) for n in range(9)]
-        done = await asyncio.gather(*map(store.writer.submit, wanted), return_exceptions=True)
+        done = await asyncio.gather(*map(store.writer.write, wanted), return_exceptions=True)
         assert codes(done[:4]) == [201] * 4 and codes(done[4:5]) == [413]
         assert codes(done[5:]) == [201] * 4 + [429] * 5 and await waiting(store) == 10
 
@@ -195,10 +195,10 @@ def test_jobs_that_go_back_to_the_queue_use_up_room(with_store: Any) -> None:
 
         names = [f"j{n}" for n in range(100)]
         assign = [move(n, lambda now, context: lifecycle.assign(now, "pc", robot, context.now)) for n in names]
-        await asyncio.gather(*map(store.writer.submit, assign))
+        await asyncio.gather(*map(store.writer.write, assign))
         assert codes(await submit([store], [job(f"k{n}") for n in range(550)])) == [201] * 550
         back = [move(n, lambda now, context: lifecycle.lose(now, "Lost", "", context.now)) for n in names]
-        await asyncio.gather(*map(store.writer.submit, back))
+        await asyncio.gather(*map(store.writer.write, back))
         assert await waiting(store) == 650, "they are never refused"
         assert codes(await submit([store], [job("more")])) == [429]
 
@@ -225,7 +225,7 @@ def test_a_started_job_that_runs_at_most_once_is_not_put_back_by_hand(with_store
             for step in (start, run):
                 await store.writer.write(admission.system(JOB, job(policy.lower()), step))
             done = (await asyncio.gather(
-                store.writer.submit(status(policy.lower(), phase="Queued")), return_exceptions=True
+                store.writer.write(status(policy.lower(), phase="Queued")), return_exceptions=True
             ))[0]  # fmt: skip
             assert isinstance(done, ApiError) is refused
         with pytest.raises(ApiError, match="Forbidden: it is 1 and can only grow"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -65,7 +64,7 @@ async def logged(store: Store) -> list[Change]:
 
 def plain(change: Change) -> dict[str, Any]:
     """A change with its texts as values: how they are spaced is nobody's business."""
-    found = asdict(change)
+    found = change._asdict()
     texts = ("labels", "fields", "old_labels", "old_fields")
     return found | {key: orjson.loads(found[key]) if found[key] is not None else None for key in texts}
 

@@ -18,13 +18,13 @@ def test_a_partition_that_was_rolled_back_is_made_again(with_store: Any, monkeyp
 
     async def body(store: Store) -> None:
         first = [admission.create(ROBOT, robot(f"a{number}")) for number in range(180)]
-        await asyncio.gather(*map(store.writer.submit, first))
+        await asyncio.gather(*map(store.writer.write, first))
         across = [admission.create(ROBOT, robot(f"b{number}")) for number in range(200)]
         twin = admission.create(ROBOT, robot("twin", robotId="b0"))  # Postgres refuses it, and with it the whole batch
-        answers = await asyncio.gather(*map(store.writer.submit, [*across, twin]), return_exceptions=True)
+        answers = await asyncio.gather(*map(store.writer.write, [*across, twin]), return_exceptions=True)
         assert [getattr(one, "status", 201) for one in answers if isinstance(one, Exception)] == [409]
         after = [admission.create(ROBOT, robot(f"c{number}")) for number in range(5)]
-        await asyncio.gather(*map(store.writer.submit, after))
+        await asyncio.gather(*map(store.writer.write, after))
         assert (await store.head()).rv == 1 + 180 + 200 + 5
 
     with_store(body)

@@ -55,7 +55,7 @@ def test_the_others_of_its_batch_are_written(with_store: WithStore, poison: str,
         await store.writer.write(admission.create(ROBOT, robot("there")))
         good = [admission.create(ROBOT, robot(f"r{number:02}")) for number in range(20)]
         batch = [*good[:position], operation, *good[position:]]
-        found = await asyncio.gather(*map(store.writer.submit, batch), return_exceptions=True)
+        found = await asyncio.gather(*map(store.writer.write, batch), return_exceptions=True)
         assert outcome(found.pop(position)) == code
         assert all(isinstance(one, dict) for one in found), found
         await store.writer.write(admission.create(ROBOT, robot("afterwards")))

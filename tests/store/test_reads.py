@@ -1,12 +1,14 @@
-"""Lists: what an agent asks for again and again is answered by an index."""
+"""Lists: what an agent asks for again and again is answered by an index, what all jobs share is looked up once."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
+import pytest
 
 from casare_api.decisions import lifecycle
 from casare_api.kinds import KINDS, Object
@@ -18,8 +20,8 @@ from casare_store.store import Store
 JOB = KINDS["Job"]
 
 
-def job(name: str) -> Object:
-    spec = {"workflow": {"runner": "command", "args": ["true"]}}
+def job(name: str, **more: Any) -> Object:
+    spec = {"workflow": {"runner": "command", "args": ["true"]}, **more}
     meta = {"name": name, "namespace": "default"}
     return {"apiVersion": "fleet.casare.net/v1", "kind": "Job", "metadata": meta, "spec": spec}
 
@@ -52,3 +54,27 @@ def test_an_agents_jobs_come_from_the_index_of_live_jobs(with_store: Any) -> Non
         assert "jobs_live" in plan, plan
 
     with_store(body)
+
+
+@pytest.mark.parametrize("at", ["2026-01-01 00:00:00+00", "2999-01-01 00:00:00+00"])
+def test_a_list_of_waiting_jobs_asks_once_when_somebody_looked_after_them(with_store: Any, at: str) -> None:
+    async def body(store: Store) -> None:
+        held = {"notBefore": "2999-01-01T00:00:00Z"}
+        await asyncio.gather(*(store.writer.write(admission.create(JOB, job(f"j{n}"))) for n in range(20)))
+        await asyncio.gather(*(store.writer.write(admission.create(JOB, job(f"h{n}", **held))) for n in range(20)))
+        async with store.pool.connection() as connection:
+            await connection.execute("UPDATE duty_runs SET at = %s", (at,))
+            cursor = await connection.execute(
+                f"EXPLAIN (ANALYZE, FORMAT JSON) SELECT {rendering.expression(JOB)} FROM {rendering.source(JOB)}")  # fmt: skip
+            ((plan,),) = await cursor.fetchall()
+        looks = [one["Actual Loops"] for one in steps(plan[0]["Plan"]) if one.get("Relation Name") == "duty_runs"]
+        assert looks == [1, 1], "one for jobs in queues, one for those that are held"
+
+    with_store(body)
+
+
+def steps(plan: Object) -> Iterator[Object]:
+    """All steps of a plan."""
+    yield plan
+    for each in plan.get("Plans", ()):
+        yield from steps(each)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import psycopg
 import pytest
 
@@ -231,3 +232,22 @@ def test_a_job_that_the_release_before_submits_beside_this_one_waits_without_a_s
         assert len(await tick(store)) == 3, "one of those has the key now"
 
     upgraded([], body)
+
+
+# How placement of the release before (0005) keeps what it found; it does so every few seconds, also where it is nothing.
+TELLS = "INSERT INTO queue_reasons SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[]) ON CONFLICT DO NOTHING"
+
+
+def test_while_a_controller_of_the_release_before_runs_nobody_hears_that_none_does(upgraded: Any) -> None:
+    async def rules(store: Store) -> list[str]:
+        page = await reads.read(store.pool, reads.Query(JOB))
+        return [each["rule"] for each in orjson.loads(page.chunks[0])["status"]["reasons"]]
+
+    async def body(store: Store) -> None:
+        assert await rules(store) == ["placement"], "it has its time to begin with"
+        await rows(store, "UPDATE duty_runs SET at = at - interval '1 hour'")
+        assert await rules(store) == ["controller"]
+        await rows(store, TELLS, [], [], [])
+        assert await rules(store) == ["placement"]
+
+    upgraded([queued("j", 0)], body)

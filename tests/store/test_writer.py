@@ -50,7 +50,7 @@ def test_a_conflict_is_one_items_answer(with_store: Any) -> None:
     async def body(store: Store) -> None:
         await store.writer.write(admission.create(ROBOT, robot("taken")))
         wanted = [admission.create(ROBOT, robot(name)) for name in ("a", "taken", "b", "c")]
-        done = await asyncio.gather(*map(store.writer.submit, wanted), return_exceptions=True)
+        done = await asyncio.gather(*map(store.writer.write, wanted), return_exceptions=True)
         assert [getattr(one, "reason", "ok") for one in done] == ["ok", "AlreadyExists", "ok", "ok"]
 
     with_store(body)
@@ -65,7 +65,7 @@ def test_one_poisoned_item_in_a_batch_of_500_is_refused_alone(with_store: Any, p
         # 3,000 random-looking bytes do not compress into an index row: admission refuses this, the store must too.
         robots[place]["spec"]["robotId"] = "".join(chr(0x100 + (n * 7919) % 5000) for n in range(3000))
         wanted = [admission.create(ROBOT, one) for one in robots]
-        done = await asyncio.gather(*map(store.writer.submit, wanted), return_exceptions=True)
+        done = await asyncio.gather(*map(store.writer.write, wanted), return_exceptions=True)
         assert [getattr(one, "status", 201) for one in done].count(422) == 1
         assert getattr(done[place], "status", 201) == 422
         page = await reads.read(store.pool, reads.Query(ROBOT))
@@ -81,8 +81,8 @@ def test_a_failing_mutation_is_an_answer_not_a_crash(with_store: Any) -> None:
             raise ZeroDivisionError
 
         done = await asyncio.gather(
-            store.writer.submit(Operation(ROBOT, "default", "x", broken)),
-            store.writer.submit(admission.create(ROBOT, robot("good"))), return_exceptions=True,
+            store.writer.write(Operation(ROBOT, "default", "x", broken)),
+            store.writer.write(admission.create(ROBOT, robot("good"))), return_exceptions=True,
         )  # fmt: skip
         assert isinstance(done[0], ApiError) and done[0].status == 500
         assert isinstance(done[1], dict)
@@ -118,7 +118,7 @@ def test_a_write_that_changes_nothing_makes_no_history(with_store: Any) -> None:
 def test_writes_of_one_object_keep_their_order(with_store: Any) -> None:
     async def body(store: Store) -> None:
         await store.writer.write(admission.create(ROBOT, robot("r")))
-        await asyncio.gather(*(store.writer.submit(relabel("r", n=str(n))) for n in range(50)))
+        await asyncio.gather(*(store.writer.write(relabel("r", n=str(n))) for n in range(50)))
         log = [change for change in await all_changes(store.url) if change.kind == "Robot"]
         said = [orjson.loads(change.object)["metadata"].get("labels", {}).get("n") for change in log]
         assert said == [None, *map(str, range(50))]
@@ -187,7 +187,7 @@ def test_connections_that_break_lose_and_double_nothing(with_store: Any) -> None
         written: list[str] = []
         for start in range(0, 2000, 100):
             wanted = [admission.create(ROBOT, robot(f"r{n}")) for n in range(start, start + 100)]
-            done = await asyncio.gather(*map(store.writer.submit, wanted))
+            done = await asyncio.gather(*map(store.writer.write, wanted))
             written += [one["metadata"]["uid"] for one in done if one]
         stop.set()
         assert await killer > 0, "no connection was broken: the test tested nothing"

@@ -123,6 +123,14 @@ def test_one_sentence_says_what_matters_most(
     assert why(spec, robots, **around) == message
 
 
+def test_that_no_controller_runs_comes_before_all_else_and_nothing_is_promised() -> None:
+    nobody = {"rule": "controller", "message": "no controller has looked after waiting jobs", "robots": 0}
+    said = explained(job(), [robot("a")], unattended=nobody)
+    assert (said["message"], said["reasons"]) == (nobody["message"], [nobody]), "though a is free"
+    said = explained(job(notBefore="2026-11-23T10:00:00Z"), [away("a", "paused")], unattended=nobody)
+    assert said["message"] == nobody["message"] and list(rules(said)) == ["controller", "notBefore", "paused"]
+
+
 def test_a_retry_that_is_held_back_is_told_apart_from_a_time_that_was_asked_for() -> None:
     policy = {"retry": {"limit": 1, "backoff": {"initial": "1m"}}}
     run = lifecycle.assign(job(notBefore="2026-11-23T08:00:00Z", **policy), "a", "uid-a", NOW)

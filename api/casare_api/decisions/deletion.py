@@ -3,6 +3,9 @@
 As in Kubernetes: `Background` (the default) deletes the object at once and its dependents later; `Foreground` keeps it
 until its dependents are gone; `Orphan` keeps it until they have let go of it. A finalizer says which of the two is
 under way. Pure rules: the garbage duty reads and writes.
+
+A job that runs is kept under each of them until its process has ended, as far as the server can know: RUNNING says so.
+The server alone puts it on and takes it off, the latter in the write by which the job becomes final.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ Propagation = Literal["Background", "Foreground", "Orphan"]
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
+RUNNING = "fleet.casare.net/running"  # of a job: a robot may still run its process
 _FINALIZERS: dict[str, list[str]] = {"Background": [], "Foreground": [FOREGROUND], "Orphan": [ORPHAN]}
 
 
@@ -53,6 +57,18 @@ def dependent(obj: Object, owners: Mapping[str, Propagation], alive: Mapping[str
     if going and not refs - owners.keys():
         return None
     return _without(obj, going | leaving) if going or leaving else obj
+
+
+def until_ended(job: Object) -> Object:
+    """A running job as its deletion begins: it waits for the end of its process."""
+    before = job["metadata"].get("finalizers") or []
+    return job if RUNNING in before else _with_meta(job, finalizers=[*before, RUNNING])
+
+
+def ended(job: Object) -> Object:
+    """A job whose deletion waits for no process any more; what others wait for stays."""
+    before = job["metadata"].get("finalizers") or []
+    return _with_meta(job, finalizers=[one for one in before if one != RUNNING]) if RUNNING in before else job
 
 
 def owners_of(obj: Object) -> list[str]:

@@ -93,7 +93,8 @@ class Around:
     """What stands around a waiting job.
 
     ``shares`` are of its namespace and of those of its rivals, ``ends`` says in how long a full robot usually has room,
-    by its uid, where that is known. ``sees_all``: the reader may see every robot.
+    by its uid, where that is known. ``sees_all``: the reader may see every robot. ``unattended``: what is said of all
+    jobs where no controller looks after them.
     """
 
     contest: Contest
@@ -102,6 +103,7 @@ class Around:
     shares: Shares = field(default_factory=dict)
     ends: Mapping[str, timedelta] = field(default_factory=dict)
     sees_all: bool = False
+    unattended: Reason | None = None
 
     @property
     def share(self) -> Share:
@@ -163,14 +165,15 @@ def _head(job: Object, message: str) -> Object:
 
 # -- the reasons -------------------------------------------------------------------------------------------------------
 
-_FIRST = ("notBefore", "backoff", "concurrency", "quota")  # what holds it up whatever else is so
+_FIRST = ("controller", "notBefore", "backoff", "concurrency", "quota")  # what holds it up whatever else is so
 _LAST = ("fairShare", "queue", "placement")
 
 
 def _found(job: Object, around: Around) -> list[Reason]:
     """All that holds it up: what is said of times, keys and quotas, of robots, and of the queue."""
     contest, share = around.contest, around.share
-    apart = [*_held(job), *_key_is_full(job, around.holders)]
+    apart = [around.unattended] if around.unattended is not None else []
+    apart += [*_held(job), *_key_is_full(job, around.holders)]
     apart += [reasons.used_up(contest.asked[0], share)] if reasons.is_used_up(share) else []
     away = reasons.elsewhere(contest.asked[0], contest.crowds, contest.rules)
     robots = reasons.excluding(contest.asked, contest.crowds, contest.rules, around.ends)

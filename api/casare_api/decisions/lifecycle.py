@@ -4,7 +4,8 @@ Always holds: a final phase absorbs; an attempt's number only grows; a report co
 the robot that has it; every phase that is not final has a time at which `on_due` moves it on, or a robot whose
 presence is watched. An attempt's process starts only once the server has recorded Running, so an attempt that is
 Assigned has done nothing yet; a Running job with `onRobotLost` Fail or Wait goes back to the queue for nothing but a
-failure that its robot itself reported. Jobs come in and go out as plain dicts; what comes in is never changed.
+failure that its robot itself reported. One that is to be cancelled never goes back; where it is being deleted, its end
+is what its deletion waited for. Jobs come in and go out as plain dicts; what comes in is never changed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from casare_api.decisions import deletion
 from casare_api.kinds.job import FINAL, JOB, LIVE, TRANSITIONS, JobPhase
 from casare_api.kinds.kind import Object, dig
 from casare_api.machinery import times
@@ -33,6 +35,7 @@ NOT_STARTED = "NotStarted"  # among the earlier attempts: lost before they ran
 _PHASES = {each.value: each for each in JobPhase}
 _NOTHING: Object = {}
 _FINAL_OUTCOMES = {"Succeeded": JobPhase.SUCCEEDED, "Failed": JobPhase.FAILED, "Cancelled": JobPhase.CANCELLED}
+_OUTCOMES = frozenset(("Running", "Lost", "Drained", *_FINAL_OUTCOMES))
 
 
 def phase(job: Object) -> JobPhase:
@@ -50,11 +53,11 @@ def queue(job: Object, now: datetime, aging: str | None = None) -> Object:
     status: Object = {"phase": JobPhase.QUEUED.value, "attempt": 0, "queuedTime": _text(now)}
     if aging is not None and parse_duration(aging) != AGING_INTERVAL:
         status["agingInterval"] = aging
-    not_before = dig(job, "spec", "notBefore")
+    not_before = job["spec"].get("notBefore")
     if not_before and times.from_text(not_before) > now:
         status["heldUntil"] = _text(times.from_text(not_before))
     queued = {**job, "status": status}
-    return cancel(queued, now) if dig(job, "spec", "cancel") else queued
+    return cancel(queued, now) if job["spec"].get("cancel") else queued
 
 
 def rank(job: Object, aging: timedelta | None = None) -> datetime:
@@ -64,15 +67,16 @@ def rank(job: Object, aging: timedelta | None = None) -> datetime:
     given. Static, so that it can be indexed. With aging > 0 no job submitted later than 20 intervals after mine can
     overtake it. Zero turns ageing off: a step of priority then outweighs any wait (ten years).
     """
-    queued = times.from_text(dig(job, "status", "queuedTime"))
+    queued = times.from_text(job["status"]["queuedTime"])
     aging = aging_interval(job) if aging is None else aging
+    priority = int(job["spec"].get("priority") or 0)
     step = aging if aging > timedelta(0) else timedelta(days=3650)
-    return _later(queued, int(dig(job, "spec", "priority") or 0) * step)
+    return _later(queued, priority * step) if priority else queued
 
 
 def aging_interval(job: Object) -> timedelta:
     """How long this job waits to make up for one step of priority."""
-    said = dig(job, "status", "agingInterval")
+    said = job["status"].get("agingInterval")
     return AGING_INTERVAL if said is None else parse_duration(said)
 
 
@@ -92,7 +96,7 @@ def report(job: Object, robot_uid: str, said: Mapping[str, Any], now: datetime) 
     longer) this robot's, 422 for a phase that there is not.
     """
     outcome = str(said.get("phase"))
-    if outcome not in {"Running", "Lost", "Drained", *_FINAL_OUTCOMES}:
+    if outcome not in _OUTCOMES:
         raise ApiError(422, "Invalid", f'phase "{outcome}": a report says Running, Succeeded, Failed, Cancelled, '
                                        "Lost or Drained")
     if _is_repeated(job, robot_uid, said):
@@ -145,7 +149,7 @@ def cancel(job: Object, now: datetime) -> Object:
 
 def due(job: Object) -> datetime | None:
     """When the timers must look at this job again: the exit timer of its phase. None: only its robot moves it."""
-    spec, status = job.get("spec") or {}, job.get("status") or {}
+    spec, status = job.get("spec") or _NOTHING, job.get("status") or _NOTHING
     current = phase(job)
     moments: list[datetime] = []
     if current is JobPhase.QUEUED:
@@ -158,7 +162,7 @@ def due(job: Object) -> datetime | None:
         moments.append(_later(times.from_text(status["startedTime"]), parse_duration(spec["timeout"]) + _grace(job)))
     elif current in FINAL and spec.get("ttlAfterFinished") and not job["metadata"].get("deletionTimestamp"):
         moments.append(_later(times.from_text(status["finishedTime"]), parse_duration(spec["ttlAfterFinished"])))
-    if current in LIVE and status.get("cancelTime"):
+    if status.get("cancelTime") and current in LIVE:
         moments.append(_later(times.from_text(status["cancelTime"]), _grace(job)))
     return min(moments, default=None)
 
@@ -213,9 +217,11 @@ def _is_repeated(job: Object, robot_uid: str, said: Mapping[str, Any]) -> bool:
 
     The attempt's own outcome counts: a job that failed because its robot was lost did not hear that it failed.
     """
-    number, outcome = said.get("attempt"), said.get("phase")
-    past = [one for one in dig(job, "status", "attempts") or [] if one.get("number") == number]
-    return any(one.get("robotUID") == robot_uid and one.get("phase") == outcome for one in past)
+    past = (job.get("status") or _NOTHING).get("attempts")
+    if not past:
+        return False
+    said_of = said.get("attempt"), robot_uid, said.get("phase")
+    return any((one.get("number"), one.get("robotUID"), one.get("phase")) == said_of for one in past)
 
 
 def _check_fence(job: Object, robot_uid: str, said: Mapping[str, Any]) -> None:
@@ -273,6 +279,8 @@ def _end(
     job: Object, final: JobPhase, reason: str, message: str, now: datetime, outcome: str | None
 ) -> Object:
     """The job in a final phase; `outcome` is what becomes of the current attempt, None where there is none."""
+    if "deletionTimestamp" in job["metadata"]:
+        job = deletion.ended(job)
     if outcome is not None:
         job = _record_attempt(job, reason, message, now, outcome)
     if final is JobPhase.FAILED and int(dig(job, "status", "attempt") or 0) > 1:
@@ -339,6 +347,8 @@ def _with(job: Object, **changes: Any) -> Object:
 
 
 def _without(job: Object, *keys: str) -> Object:
+    if job["status"].keys().isdisjoint(keys):
+        return job
     return {**job, "status": {key: value for key, value in job["status"].items() if key not in keys}}
 
 

@@ -108,6 +108,18 @@ class Requirements:
         return _digest(self)
 
 
+def class_of(spec: Mapping[str, Any]) -> tuple[int, str]:
+    """The digest and the canonical text of ``requirements`` as a manifest has it, found once for the same words.
+
+    ApiError 400 for a selector that admission let through.
+    """
+    try:
+        return _class_of(orjson.dumps(spec))
+    except TypeError:  # as in `from_dict`
+        found = Requirements.from_dict(spec)
+        return found.digest(), found.canonical()
+
+
 @dataclass(frozen=True, slots=True)
 class Robot:
     """A robot as placement sees it. ``why_not`` is a word (``offline``, ``paused``, ``drained``) if not schedulable."""
@@ -154,10 +166,15 @@ class Robot:
         """A robot that is online and idle, as it is with this observed beside it."""
         if online and not used_slots:
             return self
-        free = max(self.total_slots - used_slots, 0)
-        if online:
-            return replace(self, free_slots=free)
-        return replace(self, free_slots=free, schedulable=False, why_not="offline")
+        seen = self.with_room(max(self.total_slots - used_slots, 0))
+        return seen if online else replace(seen, schedulable=False, why_not="offline")
+
+    def with_room(self, free_slots: int) -> Robot:
+        """The same robot with so many free slots: `replace`, in a third of its time."""
+        return Robot(
+            self.uid, self.name, self.namespace, self.serves, self.environment, self.capabilities, self.tags,
+            self.labels, self.taints, free_slots, self.total_slots, self.schedulable, self.why_not,
+        )  # fmt: skip
 
 
 def serves(robot: Robot, namespace: str) -> bool:
@@ -201,6 +218,12 @@ def likeness(robot: Robot, keys: Sequence[str], names: Container[str | None]) ->
 # -- between values and manifests ------------------------------------------------------------------------------------
 
 _NONE = Requirements()
+
+
+@lru_cache(maxsize=4096)
+def _class_of(text: bytes) -> tuple[int, str]:
+    found = _parsed(text)
+    return found.digest(), found.canonical()
 
 
 @lru_cache(maxsize=16_384)

@@ -251,6 +251,12 @@ def _duration(obj: Object, now: datetime) -> Cell:
     return durations.human(end - times.from_text(started))
 
 
+def _status(obj: Object, now: datetime) -> Cell:
+    """Its phase; one that is deleted and has not ended is Terminating, as a pod is in Kubernetes."""
+    said: str | None = dig(obj, "status", "phase")
+    return "Terminating" if obj["metadata"].get("deletionTimestamp") and said not in FINAL else said
+
+
 def _workflow(obj: Object, now: datetime) -> Cell:
     return dig(obj, "spec", "workflowRef", "name") or "(inline)"
 
@@ -283,7 +289,7 @@ JOB = Kind(
     observed=("reasons",),
     columns=(
         NAME,
-        column("Status", "status", "phase"),
+        Column("Status", _status, path=("status", "phase")),
         column("Priority", "spec", "priority"),
         Column("Workflow", _workflow),
         column("Robot", "status", "robotName"),

@@ -95,7 +95,9 @@ class DeleteOptions(Model):
     api_version: str | None = Field(None, description="The version of these options, such as v1.")
     kind: str | None = Field(None, description="DeleteOptions.")
     dry_run: list[Literal["All"]] | None = Field(None, description="With All, nothing is deleted.")
-    grace_period_seconds: int | None = Field(None, ge=0, le=2**31 - 1, description="Not looked at: nothing takes time.")
+    grace_period_seconds: int | None = Field(
+        None, ge=0, le=2**31 - 1, description="With 0 a job that runs goes at once. Nothing else takes time."
+    )
     orphan_dependents: bool | None = Field(None, description="The same as propagationPolicy Orphan; give only one.")
     preconditions: Preconditions | None = Field(None, description="What must be true of the object, else 409 Conflict.")
     propagation_policy: Literal["Background", "Foreground", "Orphan"] | None = Field(

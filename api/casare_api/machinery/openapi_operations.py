@@ -112,7 +112,7 @@ WRITING = [
 FORCE = query("force", "Whether fields that others manage are taken over; for apply-patch alone.", type="boolean")
 DELETING = [
     DRY_RUN,
-    query("gracePeriodSeconds", "Not looked at: nothing takes time.", **_NUMBER),
+    query("gracePeriodSeconds", "With 0 a job that runs goes at once. Nothing else takes time.", **_NUMBER),
     query("orphanDependents", "The same as propagationPolicy Orphan; give only one.", type="boolean"),
     query("propagationPolicy", "What becomes of the objects that this one owns: deleted after it (Background), before "
           "it (Foreground), or kept (Orphan).", enum=["Background", "Foreground", "Orphan"]),

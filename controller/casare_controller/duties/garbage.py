@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from casare_api.kinds import KINDS, Kind
+from casare_api.kinds.apikey import APIKEY
+from casare_api.kinds.robot import ROBOT
 from casare_store import admission, dependents, objects, partitions, queues
 from casare_store.columns import table
 from casare_store.store import Store
@@ -14,6 +16,8 @@ from casare_store.store import Store
 PER_RUN = 500  # objects of a kind
 SWEEP_EVERY = 60.0  # seconds
 SEARCH_EVERY = 3600.0
+# What is in a namespace, jobs before those by which robots say that they have ended: see `queues.content`.
+_CONTENT = sorted((kind for kind in KINDS.values() if kind.namespaced), key=lambda kind: kind in (ROBOT, APIKEY))
 
 
 @dataclass(slots=True)
@@ -61,7 +65,7 @@ class Garbage:
         total = 0
         while True:
             left = changed = 0
-            for kind in (kind for kind in KINDS.values() if kind.namespaced):
+            for kind in _CONTENT:
                 async with self.store.pool.connection() as connection:
                     found = await queues.content(connection, table(kind), namespace, PER_RUN)
                 left += len(found)
@@ -76,12 +80,15 @@ class Garbage:
         """Deletes objects (namespace, name, uid), or marks them where finalizers hold them; how many changed."""
         if not found:
             return 0
-        uids = {uid for _, _, uid in found}
-        async with self.store.batch((kind.kind, namespace, name) for namespace, name, _ in found) as batch:
-            for obj in batch.known.values():
+        uids = {(kind.kind, namespace, name): uid for namespace, name, uid in found}
+        async with self.store.batch(uids) as batch:
+            for key, uid in uids.items():
+                obj = batch.known.get(key)
+                if obj is None or obj["metadata"]["uid"] != uid or not dependents.is_clear(obj):
+                    continue
                 new = admission.going(kind, obj, batch.now)
                 new = new and objects.changed(kind, obj, new)
-                if obj["metadata"]["uid"] in uids and new != obj and dependents.is_clear(obj):
+                if new != obj:
                     batch.stage(kind, obj, new)
             await batch.commit()
         return len(batch.changes)
