@@ -23,8 +23,9 @@ from casare_api.machinery.admission import admit
 from casare_store import admission
 from casare_store import batch as batches
 from casare_store.connection import connect_for_batches
+from casare_store.operations import Context, Operation, apply
 from casare_store.pipeline import Connection
-from casare_store.writer import Context, Operation, Writer, apply
+from casare_store.writer import Writer
 from measuring import Round
 
 CLIENTS = (1, 16, 64, 256)

@@ -32,8 +32,8 @@ from casare_store import admission, beside, reads
 from casare_store.changes import Change
 from casare_store.events import Recorder
 from casare_store.heartbeats import Heartbeats
+from casare_store.operations import Context, Operation
 from casare_store.store import Store
-from casare_store.writer import Context, Operation
 
 MAX_REPORT = 3 * 1024 * 1024  # bytes
 MAX_SELF = 16 * 1024  # bytes that an agent says about itself, and of telemetry

@@ -18,7 +18,7 @@ from casare_apiserver import options
 from casare_apiserver.targets import Target, check_name, check_place, with_status, without_status
 from casare_apiserver.wire import Request
 from casare_store import objects
-from casare_store.writer import Context
+from casare_store.operations import Context
 
 
 @dataclass(slots=True)

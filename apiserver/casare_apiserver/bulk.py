@@ -17,7 +17,8 @@ from casare_api.kinds import Object
 from casare_api.kinds.job import JOB
 from casare_api.machinery import admission as rules
 from casare_api.machinery.errors import ApiError
-from casare_store.writer import Answer, Found, Operation
+from casare_store.lane import Answer
+from casare_store.operations import Found, Operation
 
 LIST = "JobList"
 MAX_ITEMS = 10_000

@@ -11,7 +11,8 @@ from dataclasses import replace
 from casare_api.kinds import Object
 from casare_api.machinery.admission import name_of
 from casare_api.machinery.errors import ApiError
-from casare_store.writer import Context, Operation, Writer
+from casare_store.operations import Context, Operation
+from casare_store.writer import Writer
 
 
 async def write(writer: Writer, operation: Operation) -> Object | None:

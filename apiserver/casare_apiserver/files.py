@@ -21,8 +21,8 @@ from casare_apiserver.targets import Target
 from casare_apiserver.wire import ClientStalled, Request, reply
 from casare_store import admission, beside, reads
 from casare_store.connection import LARGE_FILES
+from casare_store.operations import Context
 from casare_store.store import Store
-from casare_store.writer import Context
 
 LARGE = 1024 * 1024  # bytes of a file that has to wait for its turn
 TRANSFER = 300.0  # seconds that such a file may take, so that others get their turn

@@ -28,8 +28,8 @@ from casare_apiserver.targets import Target
 from casare_apiserver.wire import Request
 from casare_apiserver.writing import JOB_LETTERS, NAME_TRIES
 from casare_store import admission, beside, reads
+from casare_store.operations import Context, Operation
 from casare_store.store import Store
-from casare_store.writer import Context, Operation
 
 
 @dataclass(frozen=True, slots=True)

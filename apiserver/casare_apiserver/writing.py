@@ -29,8 +29,9 @@ from casare_apiserver.presenting import View
 from casare_apiserver.targets import Target, check_name, check_place, list_query, with_status, without_status
 from casare_apiserver.wire import MAX_BODY, Request
 from casare_store import admission, beside, objects, reads, settling
+from casare_store.operations import Context, Found, Operation
 from casare_store.store import Store
-from casare_store.writer import MAX_BATCH, Context, Found, Operation
+from casare_store.writer import MAX_BATCH
 
 NAME_TRIES = 8  # for generated names that are taken
 JOB_LETTERS = 10  # of a generated name: 2e14 names, so that one in a million jobs does not meet another

@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import psycopg
 
@@ -30,7 +32,7 @@ def main() -> int:
         print("error: DATABASE_URL is not set: name the database of the fleet", file=sys.stderr)
         return 1
     try:
-        asyncio.run(_run(url))
+        _runner()(_run(url))
     except WrongSchema as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -38,6 +40,15 @@ def main() -> int:
         print(f"error: the database can't be used: {str(error).strip().splitlines()[0]}", file=sys.stderr)
         return 1
     return 0
+
+
+def _runner() -> Callable[..., Any]:
+    """uvloop's runner where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run
+    return uvloop.run
 
 
 async def _run(url: str) -> None:

@@ -6,24 +6,52 @@ None of it is true for long: the guarded write looks again. It only saves readin
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from casare_api.decisions.fleet import Memo
 from casare_api.decisions.placement import Assignment, Fleet, Requirements, Robot
 from casare_store import placing
-from casare_store.placing import Place
+from casare_store.placing import Connection, Observed, Place
 
 Uid = str
 Asked = tuple[str, Requirements]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A robot as it was read last: idle, and as it is."""
+@dataclass(slots=True)
+class Roster:
+    """All robots as they were read last. Only what has changed since is read, and worked out, again."""
 
-    rv: int
-    idle: Robot
-    robot: Robot
+    revisions: dict[Uid, int] = field(default_factory=dict)
+    _idle: dict[Uid, Robot] = field(default_factory=dict)  # as if nobody had a job and all were online
+    _robots: dict[Uid, Robot] = field(default_factory=dict)
+    _observed: Observed = field(default_factory=Observed)
+
+    async def read(self, connection: Connection) -> list[Robot]:
+        """The robots as they are now."""
+        now = await placing.observed(connection)
+        changed = now.differing(self._observed)
+        if now.stamp != self._observed.stamp:
+            changed |= await self._learn(connection, now.stamp[1])
+        for uid in changed & self._idle.keys():
+            self._robots[uid] = self._idle[uid].observed(now.used.get(uid, 0), uid not in now.offline)
+        self._observed = now
+        return list(self._robots.values())
+
+    async def _learn(self, connection: Connection, newest: int) -> set[Uid]:
+        """Reads robots that are new or other ones, and forgets those that are gone; who was read.
+
+        One that has changed since it was seen how they fare is left out: the next look has it.
+        """
+        there = await placing.robot_revisions(connection)
+        same = {uid for uid, rv in self.revisions.items() if there.get(uid) == rv}
+        self._idle = {uid: self._idle[uid] for uid in same}
+        self._robots = {uid: self._robots[uid] for uid in same}
+        self.revisions = {uid: self.revisions[uid] for uid in same}
+        for obj in await placing.robot_objects(connection, there.keys() - same):
+            uid, rv = obj["metadata"]["uid"], int(obj["metadata"]["resourceVersion"])
+            if rv <= newest:
+                self._idle[uid], self.revisions[uid] = Robot.from_object(obj), rv
+        return self._idle.keys() - same
 
 
 @dataclass(slots=True)
@@ -54,9 +82,7 @@ class View:
     def left(self) -> list[Robot]:
         """The robots once they have what was chosen."""
         taken = self._taken
-        return [
-            replace(one, free_slots=one.free_slots - taken[one.uid]) if one.uid in taken else one for one in self.robots
-        ]
+        return [one.with_room(one.free_slots - taken[one.uid]) if one.uid in taken else one for one in self.robots]
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from casare_api.machinery.errors import ApiError, Cause
 from casare_store import objects, sealing, settling
 from casare_store.batch import IDEMPOTENCY, Key
 from casare_store.headroom import quota_of
-from casare_store.writer import Context, Mutate, Operation
+from casare_store.operations import Context, Mutate, Operation
 
 # Given the object before (None: it is new) and after a write and the time: the one after, with whose its fields are.
 Own = Callable[[Object | None, Object, datetime], Object]

@@ -17,7 +17,7 @@ from casare_api.kinds.job import JOB
 from casare_api.kinds.workflow import WORKFLOW
 from casare_api.machinery.errors import ApiError, Cause
 from casare_store import rendering
-from casare_store.writer import Found
+from casare_store.operations import Found
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 MAX_BLOB = 64 * 1024 * 1024  # bytes

@@ -59,7 +59,7 @@ class Change(NamedTuple):
 class Own:
     """What this process's writer committed, by revision, until its reader has come by; bounded."""
 
-    backend: int = 0  # the writer's, whose NOTIFYs are no news
+    backends: set[int] = field(default_factory=set)  # the writer's, whose NOTIFYs are no news
     is_read: bool = False  # whether there is a reader at all
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     _changes: dict[int, Change] = field(default_factory=dict)
@@ -212,7 +212,7 @@ class LogReader:
                 await connection.execute(f"LISTEN {CHANNEL}")
                 self._tell()  # what happened before LISTEN took hold
                 async for told in connection.notifies():
-                    if told.pid != self.own.backend:
+                    if told.pid not in self.own.backends:
                         self._tell()
             except psycopg.OperationalError:
                 await asyncio.sleep(0.5)

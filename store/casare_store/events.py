@@ -16,7 +16,8 @@ import structlog
 from casare_api.kinds import KINDS, Object
 from casare_api.kinds.core import EVENT
 from casare_api.machinery import times
-from casare_store.writer import Context, Operation, Writer
+from casare_store.operations import Context, Operation
+from casare_store.writer import Writer
 
 WRITE_EVERY = 0.5  # seconds
 MOST = 100  # events a write; what is beyond it is dropped and counted

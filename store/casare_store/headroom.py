@@ -86,7 +86,7 @@ class Headroom:
 
     async def look(self, batch: Batch, known: Mapping[Key, Object], most: int) -> Room | None:
         """The room in the namespaces whose Quotas are known, for at most so many jobs; None where none has a limit."""
-        quotas = {key[1]: obj for key, obj in known.items() if key[0] == "Quota"}
+        quotas = {key[1]: known[key] for key in known if key[0] == "Quota"}
         limits = {namespace: limit for namespace, obj in quotas.items() if (limit := _limit(obj)) is not None}
         if not limits:
             return None

@@ -23,7 +23,7 @@ from casare_api.machinery.errors import ApiError, Cause
 from casare_api.machinery.patches import json_equal
 from casare_store import columns, parameters
 from casare_store.headroom import quota_of
-from casare_store.writer import Context
+from casare_store.operations import Context
 
 INLINE = "inline"  # in place of a revision: the job brings its workflow along
 NAME_LABEL = "kubernetes.io/metadata.name"  # of a namespace, so that selectors can name it

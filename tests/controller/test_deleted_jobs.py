@@ -17,8 +17,8 @@ from casare_controller.duties.placement import Placement
 from casare_controller.duties.presence import Presence
 from casare_controller.duties.timers import Timers
 from casare_store import admission, changes
+from casare_store.operations import Operation
 from casare_store.store import Store
-from casare_store.writer import Operation
 
 from ..store.conftest import with_store
 from .test_duties import enrol, job, objects, recorder, start, write

@@ -13,9 +13,9 @@ from casare_api.machinery.errors import ApiError
 from casare_controller.duties.deletions import Deletions
 from casare_controller.duties.garbage import Garbage
 from casare_store import admission, objects, reads
+from casare_store.operations import Operation
 from casare_store.sealing import Sealer
 from casare_store.store import Store
-from casare_store.writer import Operation
 
 from ..store.conftest import with_store
 

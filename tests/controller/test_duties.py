@@ -16,11 +16,12 @@ from casare_controller.duties.placement import Placement
 from casare_controller.duties.presence import Presence
 from casare_controller.duties.schedules import Schedules
 from casare_controller.duties.timers import Timers
+from casare_controller.seeing import Roster
 from casare_store import admission, changes, queues, reads
 from casare_store.events import Recorder
 from casare_store.heartbeats import Heartbeats
+from casare_store.operations import Operation
 from casare_store.store import Store
-from casare_store.writer import Operation
 
 from ..store.conftest import ROBOT, robot, with_store
 
@@ -194,6 +195,64 @@ def test_nothing_is_placed_on_a_robot_that_was_paused_in_between(with_store: Any
         await store.writer.write(admission.update(ROBOT, "default", "r", pause))
         assert await duty.write(tick) == 0
         assert await phases(store) == {"j": "Queued"}
+
+    with_store(body)
+
+
+def test_what_no_longer_holds_leaves_no_gap_among_what_is_placed_beside_it(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        await enrol(store, "r", maxConcurrentJobs=5)
+        for number in range(5):
+            await store.writer.write(admission.create(JOB, job(f"j{number}")))
+        duty = Placement(store, recorder(store))
+        tick = await duty.decide()
+        assert len(tick.chosen) == 5
+
+        def cancel(current: Object, context: Any) -> Object:
+            return {**current, "spec": {**current["spec"], "cancel": True}}
+
+        for name in ("j0", "j3"):
+            await store.writer.write(admission.update(JOB, "default", name, cancel))
+        before = (await store.head()).rv
+        assert await duty.write(tick) == 3
+        assert (await store.head()).rv == before + 3
+        async with store.pool.connection() as connection:
+            cursor = await connection.execute("SELECT rv, name FROM changes WHERE rv > %s ORDER BY rv", (before,))
+            assert await cursor.fetchall() == [(before + 1, "j1"), (before + 2, "j2"), (before + 3, "j4")]
+        found = await phases(store)
+        assert {found[name] for name in ("j1", "j2", "j4")} == {"Assigned"}
+        assert "Assigned" not in {found["j0"], found["j3"]}
+
+    with_store(body)
+
+
+def test_robots_are_seen_as_they_are_however_they_change_between_two_looks(with_store: Any) -> None:
+    async def seen(store: Store, roster: Roster) -> dict[str, tuple[int, int, str]]:
+        async with store.pool.connection() as connection:
+            return {one.name: (one.free_slots, one.total_slots, one.why_not) for one in await roster.read(connection)}
+
+    async def body(store: Store) -> None:
+        kept = Roster()
+        assert await seen(store, kept) == {}
+        for name in ("busy", "changed", "gone", "silent"):
+            await enrol(store, name, maxConcurrentJobs=2)
+        await store.writer.write(admission.create(ROBOT, robot("never-seen")))
+        await store.writer.write(admission.create(JOB, job("j", requirements={"robotName": "busy"})))
+        idle = dict.fromkeys(("busy", "changed", "gone", "silent"), (2, 2, ""))
+        assert await seen(store, kept) == idle | {"never-seen": (1, 1, "offline")}
+
+        def widen(current: Object, context: Any) -> Object:
+            return {**current, "spec": {**current["spec"], "maxConcurrentJobs": 3}}
+
+        await Placement(store, recorder(store)).run_once()
+        await store.writer.write(admission.update(ROBOT, "default", "changed", widen))
+        await write(store, ROBOT, "gone", lambda current, context: None)
+        async with store.pool.connection() as connection:
+            await connection.execute(
+                "UPDATE leases SET online = false WHERE robot_uid = (SELECT uid FROM robots WHERE name = 'silent')"
+            )
+        now = {"busy": (1, 2, ""), "changed": (3, 3, ""), "silent": (2, 2, "offline"), "never-seen": (1, 1, "offline")}
+        assert await seen(store, kept) == now == await seen(store, Roster())
 
     with_store(body)
 

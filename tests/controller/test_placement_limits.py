@@ -19,8 +19,8 @@ from casare_controller.duties import placement
 from casare_controller.duties.placement import Placement
 from casare_store import admission, placing
 from casare_store.events import Recorder
+from casare_store.operations import Operation
 from casare_store.store import Store
-from casare_store.writer import Operation
 
 from ..store.conftest import ROBOT, robot, with_store
 from .test_placement_duty import enrol, job, jobs, submit

@@ -16,8 +16,8 @@ from casare_controller.duties.schedules import Schedules, fire_name
 from casare_store import admission, reads
 from casare_store.batch import OutcomeUnknown
 from casare_store.events import Recorder
+from casare_store.operations import Operation
 from casare_store.store import Store
-from casare_store.writer import Operation
 
 from ..store.conftest import with_store
 

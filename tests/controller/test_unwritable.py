@@ -17,8 +17,8 @@ from casare_controller.duties.timers import Timers
 from casare_store import logs
 from casare_store.batch import OutcomeUnknown
 from casare_store.events import Recorder
+from casare_store.operations import Operation
 from casare_store.store import Store
-from casare_store.writer import Operation
 
 from ..store.conftest import robot, with_store
 from .test_placement_duty import enrol, job, jobs, submit

@@ -11,8 +11,8 @@ import pytest
 from casare_api.kinds import KINDS, Object
 from casare_api.kinds.core import NAMESPACE
 from casare_store import admission
+from casare_store.operations import Operation
 from casare_store.store import Store
-from casare_store.writer import Operation
 
 T = TypeVar("T")
 ROBOT = KINDS["Robot"]

@@ -15,8 +15,8 @@ from casare_api.decisions.artifacts import MAX_FILES
 from casare_api.kinds import KINDS
 from casare_store import admission, artifacts, connection, queues
 from casare_store.artifacts import PART, NoRoom, Place
+from casare_store.operations import Operation
 from casare_store.store import Store
-from casare_store.writer import Operation
 
 JOB = KINDS["Job"]
 Run = Callable[[Callable[[Store], Awaitable[Any]]], Any]

@@ -13,8 +13,8 @@ from casare_api.kinds import KINDS, Object
 from casare_api.machinery.errors import ApiError
 from casare_store import admission, headroom, rendering
 from casare_store.batch import IDEMPOTENCY
+from casare_store.operations import Found, Operation
 from casare_store.store import Store
-from casare_store.writer import Found, Operation
 
 JOB, QUOTA = KINDS["Job"], KINDS["Quota"]
 
@@ -172,7 +172,7 @@ def test_a_count_is_brought_up_to_date_from_the_log(with_store: Any, monkeypatch
 def test_a_namespace_that_was_full_is_counted_again_soon(with_store: Any) -> None:
     async def body(store: Store) -> None:
         now = 0.0
-        store.writer._headroom.clock = lambda: now
+        store.writer.lanes[0].headroom.clock = lambda: now  # which all lanes share
         await store.writer.write(limited(1))
         assert codes(await submit([store], [job("a")])) == [201]
         assert codes(await submit([store], [job("b")])) == [429]

@@ -14,8 +14,9 @@ from casare_api.kinds import KINDS, Object
 from casare_store import admission, changes
 from casare_store.changes import Change, LogReader, Own
 from casare_store.connection import connect
+from casare_store.operations import Context, Operation
 from casare_store.store import Store
-from casare_store.writer import Context, Operation, Writer
+from casare_store.writer import Writer
 
 from .conftest import ROBOT, labelled, relabel, robot
 

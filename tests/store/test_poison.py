@@ -11,8 +11,8 @@ import pytest
 from casare_api.kinds import KINDS, Object
 from casare_api.machinery.errors import ApiError
 from casare_store import admission, logs, reads, settling
+from casare_store.operations import Operation
 from casare_store.store import Store
-from casare_store.writer import Operation
 
 from .conftest import ROBOT, labelled, robot
 

@@ -21,8 +21,8 @@ from casare_api.machinery.errors import ApiError
 from casare_migrations import runner
 from casare_store import admission, columns, reads, schema
 from casare_store.embedded import Server
+from casare_store.operations import Context, Operation
 from casare_store.store import Store
-from casare_store.writer import Context, Operation
 
 from ..conftest import database_url, drop_database
 from .conftest import ROBOT, robot

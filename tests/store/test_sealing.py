@@ -15,9 +15,9 @@ from casare_api.kinds import KINDS, Object
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import FieldSelector
 from casare_store import admission, reads, sealing
+from casare_store.operations import Operation
 from casare_store.sealing import Sealer
 from casare_store.store import Store
-from casare_store.writer import Operation
 
 SECRET, NAMESPACE, CONFIGMAP = KINDS["Secret"], KINDS["Namespace"], KINDS["ConfigMap"]
 KEY = Sealer.from_text("a text that only apiservers know, 1")

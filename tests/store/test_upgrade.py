@@ -23,8 +23,8 @@ from casare_store import admission, columns, objects, placing, reads
 from casare_store.embedded import Server
 from casare_store.events import Recorder
 from casare_store.heartbeats import Heartbeats
+from casare_store.operations import Context, Found, Operation
 from casare_store.store import Store
-from casare_store.writer import Context, Found, Operation
 
 from ..conftest import database_url, drop_database
 from .conftest import ROBOT, robot

@@ -13,8 +13,8 @@ from casare_api.kinds import Object
 from casare_api.machinery.errors import ApiError
 from casare_store import admission, changes, reads
 from casare_store.connection import connect
+from casare_store.operations import Context, Operation
 from casare_store.store import Store
-from casare_store.writer import Context, Operation
 
 from .conftest import ROBOT, labelled, relabel, robot
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -26,17 +26,16 @@ from casare_api.decisions.placement import Assignment, Key, Queue, Requirements,
 from casare_api.kinds import Object, dig
 from casare_api.kinds.job import JOB
 from casare_controller.isolating import Aside
-from casare_controller.seeing import Known, Rounds, Uid, View
+from casare_controller.seeing import Roster, Rounds, Uid, View
 from casare_controller.telling import Telling
 from casare_store import placing
 from casare_store.batch import Batch
 from casare_store.events import Recorder
-from casare_store.placing import Connection, Head, Look, Place, QueueHead, Room
+from casare_store.placing import Head, Look, Place, QueueHead, Room
 from casare_store.store import Store
 
 PER_TICK = 2000  # jobs
 PER_WRITE = 500  # jobs in one transaction, so that other writers get their turn
-PER_SEND = 125  # jobs that Postgres writes while the next are worked out
 VIEW_FOR = 1.0  # seconds that robots are not read again while their slots are given out
 RUN_FOR = 5.0  # seconds, then the manager looks at the lock and at whether to stop; its next run goes on from there
 LATE_FOR = 5.0  # seconds that a job is left to the timers whose start deadline is past
@@ -50,6 +49,7 @@ class Tick:
     chosen: list[Assignment[Uid]] = field(default_factory=list)
     texts: dict[Uid, str] = field(default_factory=dict)
     has_more: bool = False  # jobs that were not looked at
+    is_all: bool = False  # whether every job of these queues was chosen
     parked: int = 0  # jobs that stood in the way of others
     promoted: int = 0  # jobs whose concurrency key has room
 
@@ -64,8 +64,7 @@ class Placement:
     every: float = 1.0
     watches: frozenset[str] = frozenset({"Job", "Robot", "Quota"})
     clock: Callable[[], float] = time.monotonic
-    _robots: dict[str, Known] = field(default_factory=dict)  # by the line that says how a robot is
-    _revisions: dict[str, int] = field(default_factory=dict)  # of robots, by uid
+    _roster: Roster = field(default_factory=Roster)
     _memo: Memo = field(default_factory=Memo)
     _view: View | None = None
     _given: dict[tuple[str, int], int] = field(default_factory=dict)  # jobs that a queue gave in the last tick
@@ -81,18 +80,20 @@ class Placement:
     async def run_once(self) -> dict[str, int]:
         placed, self._view, until = 0, None, self.clock() + RUN_FOR
         waiting: dict[tuple[str, int], QueueHead] = {}
-        rounds = Rounds.begin(self._queue, self._key)
+        rounds, is_all = Rounds.begin(self._queue, self._key), True
         while True:
             began = self._queue
             tick = await self.decide()
             written = await self.write(tick)
             placed += written
+            is_all = is_all and tick.is_all and written == len(tick.chosen)
             waiting |= {(one.namespace, one.class_): one for one in tick.waiting}
             rounds.looked(began, self._queue, self._key, tick.promoted)
             is_over = rounds.have_seen_all and not (tick.parked or (written and tick.has_more))
             is_full = self._view is not None and not self._view.room
             if is_over or is_full or self.clock() >= until:
-                await self._tell(list(waiting.values()))
+                if self._telling.is_due(everybody_is_placed=is_all):
+                    await self._tell(list(waiting.values()))
                 return {"placed": placed}
 
     async def decide(self) -> Tick:
@@ -108,7 +109,8 @@ class Placement:
     async def _current(self) -> View:
         if self._view is None or self.clock() - self._view.read_at > VIEW_FOR:
             now = self.clock()
-            self._view = View(await self._fleet(), now, self._memo)
+            async with self.store.pool.connection() as connection:
+                self._view = View(await self._roster.read(connection), now, self._memo)
         return self._view
 
     async def _look(self) -> tuple[Look, int]:
@@ -157,6 +159,8 @@ class Placement:
         tick.texts = {head.uid: head.text for heads in found for head in heads if head.text}
         tick.parked = len(full)
         tick.has_more = len(tick.chosen) >= PER_TICK or any(one.more for one in waiting)
+        seen = sum(len(heads) for heads, (_, most, _) in zip(found, wanted, strict=True) if len(heads) < most)
+        tick.is_all = len(tick.chosen) == seen == sum(map(len, found)) and len(able) == len(asked)
         self._remember(able, found, tick)
 
     def _remember(
@@ -167,30 +171,6 @@ class Placement:
             (one.namespace, one.class_): sum(head.uid in chosen for head in heads)
             for (one, _, _), heads in zip(able, found, strict=True)
         }
-
-    async def _fleet(self) -> list[Robot]:
-        """The robots as they are now; only those that changed are read and parsed again."""
-        async with self.store.pool.connection() as connection:
-            lines = await placing.robots(connection)
-            unknown = [line.split(" ") for line in lines if line not in self._robots]
-            if unknown:
-                await self._learn(connection, unknown)
-        self._robots = {line: self._robots[line] for line in lines if line in self._robots}
-        if unknown:
-            self._revisions = {one.robot.uid: one.rv for one in self._robots.values()}
-        return [one.robot for one in self._robots.values()]
-
-    async def _learn(self, connection: Connection, unknown: list[list[str]]) -> None:
-        idle = {(one.robot.uid, one.rv): one.idle for one in self._robots.values()}
-        unread = [uid for uid, rv, _, _ in unknown if (uid, int(rv)) not in idle]
-        for obj in await placing.robot_objects(connection, unread) if unread else ():
-            meta = obj["metadata"]
-            idle[meta["uid"], int(meta["resourceVersion"])] = Robot.from_object(obj)
-        for uid, rv, online, used in unknown:
-            one = idle.get((uid, int(rv)))  # None: it changed since; the next tick has it
-            if one is not None:
-                known = Known(int(rv), one, one.observed(int(used), online == "1"))
-                self._robots[f"{uid} {rv} {online} {used}"] = known
 
     async def write(self, tick: Tick) -> int:
         """Writes what still holds of what was chosen; how many."""
@@ -227,21 +207,18 @@ class Placement:
         return await self._aside.write(list(wanted), write, jobs)
 
     async def _write_together(self, chosen: list[Assignment[Uid]], jobs: dict[Uid, Object]) -> int:
-        placed: list[Object] = []
+        """While Postgres looks again, the moves are worked out as if all still held: nearly always it does."""
         async with self.store.batch() as batch:
-            room = await _room(batch, chosen, jobs)
-            for one in chosen:
-                job = jobs.get(one.job)
-                if job is None:
-                    continue
-                if _is_late(job, batch.now):
-                    self._aside.skip(one.job, LATE_FOR)
-                elif _take(room, job, one.robot, self._revisions.get(one.robot.uid)):
-                    placed.append(_assign(batch, job, one.robot))
-                    if len(placed) % PER_SEND == 0:
-                        await batch.send()
-                elif (claim := _claim(job)) is not None:
-                    placing.note_key(batch, one.job, claim[0][1], claim[1])
+            looking = _look_again(batch, chosen, jobs)
+            there = [one for one in chosen if one.job in jobs and not self._is_late(jobs[one.job], batch.now)]
+            mark = batch.mark()
+            placed = _assign(batch, there, jobs)
+            room = await looking.room()
+            held = [one for one in there if _take(room, jobs[one.job], one.robot, self._roster.revisions)]
+            if len(held) < len(there):
+                batch.back_to(mark)
+                placed = _assign(batch, held, jobs)
+                _note_keys(batch, {one.job for one in there} - {one.job for one in held}, jobs)
             _note_robots(batch, placed)
             await batch.commit()
         for job in placed:
@@ -249,10 +226,17 @@ class Placement:
             self.events.tell(job, "Assigned", f"attempt {status['attempt']} goes to {status['robotName']}")
         return len(placed)
 
+    def _is_late(self, job: Object, now: datetime) -> bool:
+        """Whether its timer ran out: it should be Expired, and may not start any more."""
+        at = lifecycle.due(job)
+        if at is None or at > now:
+            return False
+        self._aside.skip(job["metadata"]["uid"], LATE_FOR)
+        return True
+
     async def _tell(self, waiting: list[QueueHead]) -> None:
-        if self._telling.is_due():
-            left = (await self._current()).left() if waiting else []
-            await self._telling.tell([(one, _requirements(one.requirements)) for one in waiting], left)
+        left = (await self._current()).left() if waiting else []
+        await self._telling.tell([(one, _requirements(one.requirements)) for one in waiting], left)
 
 
 @lru_cache(maxsize=10_000)
@@ -269,18 +253,18 @@ def _queue(asked: tuple[str, Requirements], heads: Sequence[Head], is_cut: bool)
 # -- the write -----------------------------------------------------------------------------------------------------
 
 
-async def _room(batch: Batch, chosen: list[Assignment[Uid]], jobs: dict[Uid, Object]) -> Room:
+def _look_again(batch: Batch, chosen: list[Assignment[Uid]], jobs: dict[Uid, Object]) -> placing.Looking:
     keys = {claim[0] for job in jobs.values() if (claim := _claim(job)) is not None}
     namespaces = {job["metadata"]["namespace"] for job in jobs.values()}
-    return await placing.room(batch, list(jobs), {one.robot.uid for one in chosen}, namespaces, keys)
+    return placing.look_again(batch, list(jobs), {one.robot.uid for one in chosen}, namespaces, keys)
 
 
-def _take(room: Room, job: Object, robot: Robot, rv: int | None) -> bool:
+def _take(room: Room, job: Object, robot: Robot, revisions: Mapping[Uid, int]) -> bool:
     """Whether there is room for the assignment, which is taken then.
 
     Another revision of job or robot than the one that was looked at: it may have been cancelled or paused in between.
     """
-    meta, claim = job["metadata"], _claim(job)
+    meta, claim, rv = job["metadata"], _claim(job), revisions.get(robot.uid)
     robot_rv, free = room.robots.get(robot.uid, (None, 0))
     if room.jobs.get(meta["uid"]) != int(meta["resourceVersion"]) or robot_rv != rv or free < 1:
         return False
@@ -295,12 +279,6 @@ def _take(room: Room, job: Object, robot: Robot, rv: int | None) -> bool:
     return True
 
 
-def _is_late(job: Object, now: datetime) -> bool:
-    """Whether its timer ran out: it should be Expired, and may not start any more."""
-    at = lifecycle.due(job)
-    return at is not None and at <= now
-
-
 def _claim(job: Object) -> tuple[Key, int] | None:
     """A job's concurrency key and how many jobs of it may run."""
     shared = job["spec"].get("concurrency") or {}
@@ -309,10 +287,20 @@ def _claim(job: Object) -> tuple[Key, int] | None:
     return (job["metadata"]["namespace"], shared["key"]), int(shared.get("limit", 1))
 
 
-def _assign(batch: Batch, job: Object, robot: Robot) -> Object:
-    new = batch.stage(JOB, job, lifecycle.assign(job, robot.name, robot.uid, batch.now))
-    assert new is not None
-    return new
+def _assign(batch: Batch, chosen: Iterable[Assignment[Uid]], jobs: Mapping[Uid, Object]) -> list[Object]:
+    placed = []
+    for one in chosen:
+        job, robot = jobs[one.job], one.robot
+        new = batch.stage(JOB, job, lifecycle.assign(job, robot.name, robot.uid, batch.now))
+        assert new is not None
+        placed.append(new)
+    return placed
+
+
+def _note_keys(batch: Batch, uids: Iterable[Uid], jobs: Mapping[Uid, Object]) -> None:
+    for uid in uids:
+        if (claim := _claim(jobs[uid])) is not None:
+            placing.note_key(batch, uid, claim[0][1], claim[1])
 
 
 def _note_robots(batch: Batch, placed: Sequence[Object]) -> None:

@@ -30,8 +30,8 @@ from casare_store.batch import IDEMPOTENCY, Batch, Change, Key, OutcomeUnknown
 from casare_store.connection import DatabaseError
 from casare_store.events import Recorder
 from casare_store.headroom import Headroom
+from casare_store.operations import Context, Found, Operation, apply
 from casare_store.store import Store
-from casare_store.writer import Context, Found, Operation, apply
 
 PER_RUN = 50  # schedules in one transaction
 LONGEST_IN_NAME = 200  # characters of a schedule's name in those of its fires
