@@ -1,6 +1,6 @@
 """When does which duty run, and on which controller?
 
-Each duty has a task: it waits for the log to move or for its timer, holds the duty's lock, and runs `run_once()`.
+Each duty has a task: it waits for news or for its timer, holds the duty's lock, and runs `run_once()`.
 Losing a wake-up costs latency, never correctness: every duty looks at how things stand. The locks are a session's, so
 that a controller that dies gives them up at once; two that both believe to hold one do no harm, since every change is
 decided again under the store's history lock.
@@ -21,8 +21,8 @@ import psycopg_pool
 import structlog
 from psycopg import AsyncConnection
 
+from casare_store import news
 from casare_store.batch import OutcomeUnknown
-from casare_store.changes import Compacted, LogReader, read_kinds
 from casare_store.connection import connect
 from casare_store.store import Store
 
@@ -145,20 +145,18 @@ class Manager:
                 await pool.check()
 
     async def _follow(self) -> None:
-        """Wakes duties when the log moves. Where it begins does not matter: duties look at state, not at events."""
+        """Wakes duties when what they watch has changed; a robot that comes, and a second of silence, are Leases."""
         while True:
             try:
-                rv = (await self.store.head()).rv
-                async for found in LogReader(self.store.url, read=read_kinds).follow(rv):
-                    # A NOTIFY without a change is a robot that came; so is, once a second, nothing at all.
-                    kinds = {change.kind for change in found} or {"Lease"}
+                async for told in news.follow(self.store.url):
+                    kinds = told if told != frozenset() else {news.LEASE}
                     for duty in self.duties:
-                        if duty.watches & kinds:
+                        if kinds is None or duty.watches & kinds:
                             self._wakes[duty.name].set()
-            except (Compacted, psycopg.Error, psycopg_pool.PoolTimeout):
+            except psycopg.Error:
                 await asyncio.sleep(0.5)
             except Exception:
-                log.exception("the change log can't be followed; trying again")
+                log.exception("nobody hears of changes; trying again")
                 await asyncio.sleep(0.5)
 
 

@@ -24,7 +24,7 @@ from casare_api.decisions import deletion
 from casare_api.kinds import KINDS, Kind, Object
 from casare_api.kinds.job import JOB
 from casare_api.machinery.errors import ApiError
-from casare_store import arrays, changes, columns, moves, partitions, rendering, sealing
+from casare_store import arrays, changes, columns, moves, news, partitions, rendering, sealing
 from casare_store.connection import CHANNEL, HISTORY_LOCK
 from casare_store.pipeline import Connection, Pipeline
 from casare_store.sealing import Sealer
@@ -239,7 +239,8 @@ class Batch:
             for query, args in dict.fromkeys(self.statements):  # many jobs of one class say the same
                 self.pipeline.send(query, args)
             if self.changes:
-                self.pipeline.send(_HEAD, (str(self.rv), CHANNEL))
+                kinds = {change.kind.kind for change in self.changes}
+                self.pipeline.send(_HEAD, (str(self.rv), CHANNEL, news.payload(self.rv, kinds)))
             self.pipeline.send("COMMIT")
             is_asked = True
             await self.pipeline.finish()
@@ -336,7 +337,7 @@ def _objects(kinds: list[str], results: list[PGresult], sealer: Sealer | None) -
 _NOW = "SELECT rv, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM heads"  # microseconds
 _BEGIN = ("BEGIN", f"SELECT pg_advisory_xact_lock({HISTORY_LOCK})", _NOW)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_HEAD = "UPDATE heads SET rv = $1::bigint RETURNING pg_notify($2, '')"
+_HEAD = "UPDATE heads SET rv = $1::bigint RETURNING pg_notify($2, $3)"
 _WAITS = "INSERT INTO deletions VALUES ($1::uuid, $2, $3, $4) ON CONFLICT DO NOTHING"
 # Names and unique values are free before they are taken again.
 _ORDER = {"DELETED": 0, moves.TYPE: 1, "MODIFIED": 2, "ADDED": 3}

@@ -1,8 +1,8 @@
 """What happened since? The reader of the ordered change log: `rv > last`, in order, nothing twice, nothing missed.
 
-It wakes on NOTIFY and looks every second in case one was missed; a NOTIFY carries no data. What this process wrote
-itself it is handed at the commit (`Own`) and need not read again, as far as nobody else's revision is missing before
-it. Connections that break are made again and reading goes on behind the last revision seen. Below the compacted
+It wakes on NOTIFY, whatever that says (see `news`), and looks every second in case one was missed. What this process
+wrote itself it is handed at the commit (`Own`) and need not read again, as far as nobody else's revision is missing
+before it. Connections that break are made again and reading goes on behind the last revision seen. Below the compacted
 revision, and above the head (a restored backup), it says `Compacted`: whoever asked must list again.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -111,29 +111,16 @@ async def head(connection: psycopg.AsyncConnection[Any]) -> Head:
     return Head(*found)
 
 
-async def read_since(connection: psycopg.AsyncConnection[Any], rv: int, limit: int = PAGE) -> list[Change]:
-    """The next changes after `rv`, in order. Raises Compacted."""
-    return await _read(connection, rv, _SINCE, limit)
-
-
-async def read_kinds(connection: psycopg.AsyncConnection[Any], rv: int) -> list[Change]:
-    """For those who only want to know what kinds have changed: the last of each, without what it says.
-
-    Raises Compacted.
-    """
-    return await _read(connection, rv, _KINDS, PAGE)
-
-
 _SINCE = f"SELECT {_COLUMNS} FROM changes WHERE rv > $1::bigint ORDER BY rv LIMIT $2::bigint"
-_KINDS = """
-SELECT max(rv), kind, '', '', '', '', '', NULL, '', NULL, NULL FROM (
-    SELECT rv, kind FROM changes WHERE rv > $1::bigint ORDER BY rv LIMIT $2::bigint) c GROUP BY kind ORDER BY 1"""
 
 
-async def _read(connection: psycopg.AsyncConnection[Any], rv: int, query: str, limit: int) -> list[Change]:
-    """The head is read after the rows: a partition dropped between the two shows as Compacted, never as a hole."""
+async def read_since(connection: psycopg.AsyncConnection[Any], rv: int, limit: int = PAGE) -> list[Change]:
+    """The next changes after `rv`, in order. Raises Compacted.
+
+    The head is read after the rows: a partition dropped between the two shows as Compacted, never as a hole.
+    """
     pipeline = Pipeline(connection)
-    pipeline.send(query, (str(rv), str(limit)))
+    pipeline.send(_SINCE, (str(rv), str(limit)))
     pipeline.send("SELECT rv, compacted_rv FROM heads")
     rows, heads = await pipeline.finish()
     found = [_change([rows.get_value(row, column) for column in range(rows.nfields)]) for row in range(rows.ntuples)]
@@ -160,7 +147,6 @@ class LogReader:
 
     url: str
     own: Own = field(default_factory=Own)
-    read: Callable[[psycopg.AsyncConnection[Any], int], Awaitable[list[Change]]] = read_since
     _listener: asyncio.Task[None] | None = None
     _has_news: bool = False  # of others, since the log was last read
 
@@ -176,7 +162,7 @@ class LogReader:
                     found = self.own.after(rv)
                     if not found:
                         self._has_news = False
-                        found = await self.read(connection, rv)
+                        found = await read_since(connection, rv)
                 except Compacted:
                     self.own.forget()
                     raise

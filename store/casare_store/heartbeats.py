@@ -21,6 +21,7 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
+from casare_store import news
 from casare_store.connection import CHANNEL
 
 FLUSH_EVERY = 1.0  # seconds
@@ -148,7 +149,7 @@ class Heartbeats:
             self._known |= {uid for uid, online in found.items() if online}
             self._known -= {uid for uid, online in found.items() if not online}
             if new or not all(found.values()):
-                await connection.execute(f"NOTIFY {CHANNEL}")
+                await connection.execute(f"NOTIFY {CHANNEL}, '{news.LEASE}'")
 
     async def adapt(self) -> None:
         """Sets the interval from the number of leases alive."""
