@@ -33,6 +33,7 @@ BULK = 1_000  # jobs in a list
 BULK_JOBS = 10_000  # in a round
 ROUNDS = 5
 JOBS = 15_000  # lifecycles in a round
+SUBMITTERS = 3  # lists under way at a time
 ROBOTS, SLOTS = 50, 60
 WITHIN = 60.0  # seconds for a round
 IDLE, PAUSE = 300, 0.02  # jobs one at a time, seconds between them
@@ -143,7 +144,8 @@ class Lives:
 
 def _round(fleet: Child, clock: CpuClock, prefix: str) -> Lives:
     clock.lap()
-    told = fleet.ask(phase="lifecycles", namespace=NAMESPACE, prefix=prefix, count=JOBS, batch=BULK, within=WITHIN)
+    told = fleet.ask(phase="lifecycles", namespace=NAMESPACE, prefix=prefix, count=JOBS, batch=BULK, submitters=SUBMITTERS,
+                     within=WITHIN)  # fmt: skip
     used = clock.lap()
     _check(told)
     seen = {name: told["phases"].get(name, 0) for name in ("Queued", "Assigned", "Running", "Succeeded")}
@@ -173,7 +175,7 @@ def _show_lifecycles(rounds: list[Lives], idle: list[float], size: int, figures:
     } | {f"{name}_us_a_job": used for name, used in cpu.items()}  # fmt: skip
     report.title(
         f"Lifecycles: {JOBS:,} jobs of {samples.SMALL} bytes a round ({size} at the end) in lists of {BULK:,}, "
-        f"{ROBOTS} robots of {SLOTS} slots, a watcher of everything; median of {ROUNDS} rounds"
+        f"{SUBMITTERS} at a time, {ROBOTS} robots of {SLOTS} slots, a watcher of everything; median of {ROUNDS} rounds"
     )
     report.table(("", "per second", "transitions a report", *(f"{name} us a job" for name in cpu)),
                  [("submitted, placed, started, succeeded", rate, reports, *cpu.values())])  # fmt: skip

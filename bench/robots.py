@@ -219,19 +219,23 @@ class Fleet:
 
 
 async def lifecycles(fleet: Fleet, told: dict[str, Any]) -> None:
-    """Submits `count` jobs in lists of `batch`, and waits until the watch has seen all of them Succeeded."""
+    """Submits `count` jobs in lists of `batch`, a few of them at a time, and waits until all were seen Succeeded."""
     namespace, count, batch = told["namespace"], told["count"], told["batch"]
     fleet.phases.clear()
     fleet.wanted, fleet.reports, fleet.refused = count, 0, 0
     fleet.all_over.clear()
     begun = monotonic_ns()
-    submitted = 0
-    path = samples.path(namespace, "jobs")
-    for start in range(0, count, batch):
-        items = [samples.small_job(namespace, f"{told['prefix']}-{n:07d}") for n in range(start, min(start + batch, count))]
-        status, said = await fleet.ask("POST", path, {"kind": "JobList", "items": items})
-        if status != 200 or said["failed"]:
-            raise OSError(f"jobs could not be submitted: {status} {str(said)[:300]}")
+    starts = iter(range(0, count, batch))
+
+    async def submit() -> None:
+        for start in starts:  # shared: each takes the next one
+            numbers = range(start, min(start + batch, count))
+            items = [samples.small_job(namespace, f"{told['prefix']}-{number:07d}") for number in numbers]
+            status, said = await fleet.ask("POST", samples.path(namespace, "jobs"), {"kind": "JobList", "items": items})
+            if status != 200 or said["failed"]:
+                raise OSError(f"jobs could not be submitted: {status} {str(said)[:300]}")
+
+    await asyncio.gather(*(submit() for _ in range(told["submitters"])))
     submitted = monotonic_ns()
     try:
         await asyncio.wait_for(fleet.all_over.wait(), told["within"])

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from casare_agent.assignment import Assignment
+from casare_agent.fence import Contact, limits
 from casare_agent.plan import LIVE, Begin, Cancel, Forget, Held, Intake, Settle, Stage, Withdraw, plan
-from casare_api.kinds import Object
+from casare_api.kinds import Object, dig
+from casare_api.machinery.durations import parse_duration
 
 from .invariants import Book
 
@@ -26,6 +28,16 @@ class Attempt:
     assignment: Assignment
     stage: Stage = Stage.ANNOUNCED
     result: Object = field(default_factory=dict)
+
+    @property
+    def is_fenced(self) -> bool:
+        return bool(dig(self.assignment.spec or {}, "retry", "selfFence"))
+
+    def is_forbidden(self, contact: Contact) -> bool:
+        """Whether it must not run any more, nobody hearing of its robot; its grace is over by then."""
+        spec = self.assignment.spec or {}
+        lost_after, grace = (parse_duration(spec[key]).total_seconds() for key in ("lostAfter", "gracePeriod"))
+        return self.is_fenced and contact.silence() >= sum(limits(lost_after, grace, contact.lease))
 
     def identity(self) -> Object:
         about = self.assignment
@@ -57,6 +69,7 @@ class Agent:
                     self.end(uid, "Cancelled")
                 case Withdraw(uid):
                     self.held[uid].stage = Stage.DELIVERED
+                    self._over(uid)
                 case Forget(uid):
                     del self.held[uid]
 
@@ -70,6 +83,21 @@ class Agent:
         assert one.stage in LIVE
         one.stage, one.result = Stage.ENDED, {"phase": phase, **facts}
         self.journal[uid] = one
+        self._over(uid)
+
+    def fence(self, contact: Contact) -> None:
+        """Ends what the server is about to give to another robot, at the very last moment."""
+        for uid in self.running():
+            if self.held[uid].is_forbidden(contact):
+                self.end(uid, "Lost", reason="SelfFenced")
+
+    def let_go(self) -> None:
+        """Nobody minds its processes any more: they are killed with it, or its robot was deleted."""
+        for uid in self.running():
+            self._over(uid)
+
+    def _over(self, uid: str) -> None:
+        self.book.over(uid, self.held[uid].assignment.attempt)
 
     def leave(self, wanted: Mapping[str, Assignment]) -> None:
         """It was told to end and waits no longer: it gives back what it has."""
@@ -96,7 +124,7 @@ class Agent:
         if entry["phase"] == "Running":
             if code == 200 and one.stage is Stage.ANNOUNCED:
                 one.stage = Stage.RUNNING
-                self.book.start(entry["uid"], entry["attempt"])
+                self.book.start(entry["uid"], entry["attempt"], alone=one.is_fenced)
             elif code in _OVER and one.stage in LIVE:
                 one.stage = Stage.DELIVERED
         elif one.stage is Stage.ENDED and (code in (200, 422) or code in _OVER):

@@ -7,30 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-import psycopg
-import psycopg_pool
 from psycopg import AsyncConnection
 
 from casare_agent.assignment import Assignment
 from casare_agent.assignments import fields_of
+from casare_agent.fence import Contact
 from casare_api.kinds import KINDS, Object
-from casare_api.kinds.job import FINAL, JOB
+from casare_api.kinds.job import FINAL, JOB, JobPhase
 from casare_apiserver.app import Server, serving
 from casare_apiserver.settings import Settings
-from casare_controller.duties.placement import Placement
-from casare_controller.duties.presence import Presence
-from casare_controller.duties.timers import Timers
-from casare_store.batch import OutcomeUnknown
-from casare_store.events import Recorder
-from casare_store.store import Store
 
 from ..invariants import CHANGES, ROWS, Book, History, phase
 from ..robots import Agent
+from . import choices
+from .controllers import TROUBLE, Controller, Step
 
 API = "fleet.casare.net/v1"
 ADMIN = "crpa_the-admin-of-the-machine"
@@ -41,38 +35,8 @@ CREATE TABLE public.clock (now timestamptz NOT NULL);
 INSERT INTO public.clock VALUES ('{BEGIN}');
 CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT now FROM public.clock';
 """
-# What is in the way when a connection is killed; anything else is a bug.
-TROUBLE = (psycopg.OperationalError, psycopg_pool.PoolTimeout, OutcomeUnknown)
 ROBOTS, ROUNDS = 3, 40
-Step = Callable[[], Awaitable[None]]
-
-
-class WatchedStore(Store):
-    """A controller's store: what is to happen between a duty's look and its write happens before a batch begins."""
-
-    meanwhile: list[Step]
-
-    @contextlib.asynccontextmanager
-    async def batch(self, keys: Any = ()) -> Any:
-        while self.meanwhile:
-            await self.meanwhile.pop()()
-        async with super().batch(keys) as found:
-            yield found
-
-
-@dataclass
-class Controller:
-    store: WatchedStore
-    duties: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    async def open(cls, url: str) -> Controller:
-        store = await WatchedStore.open(url, pool_size=2)
-        assert isinstance(store, WatchedStore)
-        store.meanwhile = []
-        events = Recorder(store.writer, "controller")  # never started: events are nobody's decision
-        made = (Placement(store, events), Presence(store, events), Timers(store, events))
-        return cls(store, {duty.name: duty for duty in made})
+ANSWERED = 30.0  # seconds after which no client waits for an answer any more
 
 
 @dataclass
@@ -80,7 +44,9 @@ class Robot:
     """A robot over all of its agent's lives."""
 
     name: str
-    spec: Object
+    contact: Contact  # when the server heard of it last
+    spec: Object = field(default_factory=dict)
+    labels: Object = field(default_factory=dict)
     uid: str | None = None
     agent: Agent | None = None
     wanted: dict[str, Assignment] = field(default_factory=dict)
@@ -142,7 +108,8 @@ class Fleet:
         found = await cursor.fetchone()
         assert found is not None
         self.history, self.book = History(found[0]), Book()
-        self.robots = [Robot(f"r{n}-{self.number}", {}) for n in range(ROBOTS)]
+        self.seconds = 0.0  # that went by, as robots see it: their clocks never go back
+        self.robots = [Robot(f"r{n}-{self.number}", Contact(lambda: self.seconds)) for n in range(ROBOTS)]
         self.ghosts: list[tuple[Robot, list[Object]]] = []  # reports that come a second time
 
     # -- requests ----------------------------------------------------------------------------------------------------
@@ -172,6 +139,14 @@ class Fleet:
         """The jobs that there are, the oldest first."""
         return sorted(self.history.jobs.values(), key=lambda job: str(job["metadata"]["name"]))
 
+    async def set_quota(self, namespace: int, spec: Object | None) -> None:
+        """The Quota that the namespace has; None for none."""
+        kind, where = KINDS["Quota"], self.namespace(namespace)
+        await self.call(0, "DELETE", kind.path(where, "default"))
+        if spec is not None:
+            body = {"apiVersion": API, "kind": "Quota", "metadata": {"name": "default"}, "spec": spec}
+            await self.call(1, "POST", kind.path(where), body)
+
     async def change_job(self, which: int, method: str, body: Object | None = None, part: str | None = None) -> None:
         jobs = self.jobs()
         if jobs:
@@ -180,15 +155,23 @@ class Fleet:
 
     # -- robots ------------------------------------------------------------------------------------------------------
 
-    async def declare(self, robot: Robot, **spec: Any) -> None:
-        """The Robot is there, with this spec."""
+    async def declare(self, robot: Robot, *, labels: Object | None = None, **spec: Any) -> None:
+        """The Robot is there, with this spec and these labels (None: without the one)."""
         path = KINDS["Robot"].path(self.namespace(0), robot.name)
-        code, found = await self.call(0, "PATCH", path, {"spec": spec})
+        changed = {"spec": spec} | ({"metadata": {"labels": labels}} if labels else {})
+        code, found = await self.call(0, "PATCH", path, changed)
         if code == 404:
-            made = {"apiVersion": API, "kind": "Robot", "metadata": {"name": robot.name}, "spec": robot.spec | spec}
+            meta = {"name": robot.name, "labels": _said(robot.labels | (labels or {}))}
+            made = {"apiVersion": API, "kind": "Robot", "metadata": meta, "spec": _said(robot.spec | spec)}
             code, found = await self.call(0, "POST", KINDS["Robot"].path(self.namespace(0)), made)
         if code in (200, 201):
             robot.uid = found["metadata"]["uid"]
+
+    async def delete_robot(self, robot: Robot) -> None:
+        """What it runs may run elsewhere at once: whoever deletes a robot says that it is gone."""
+        await self.call(0, "DELETE", KINDS["Robot"].path(self.namespace(0), robot.name))
+        if robot.agent is not None:
+            robot.agent.let_go()
 
     async def come(self, robot: Robot, *, with_disk: bool) -> None:
         """A new life of the robot's agent; the old one, where there is one, is over."""
@@ -200,13 +183,17 @@ class Fleet:
         await self.look(robot)
 
     def die(self, robot: Robot) -> None:
+        if robot.agent is not None:
+            robot.agent.let_go()
         robot.agent, robot.said, robot.heard, robot.wanted = None, None, None, {}
 
     async def beat(self, *robots: Robot) -> None:
         """A flush of an apiserver's heartbeats."""
-        uids = {robot.uid: None for robot in robots if robot.agent and robot.uid and not robot.leaving}
+        there, heartbeats = [one for one in robots if one.agent and not one.leaving], self.servers[0][0].heartbeats
         with contextlib.suppress(*TROUBLE):
-            await self.servers[0][0].heartbeats.flush(uids, {})  # type: ignore[arg-type]
+            await heartbeats.flush({robot.uid: None for robot in there if robot.uid}, {})
+            for robot in there:
+                robot.contact.heard(self.seconds, heartbeats.interval)
 
     async def look(self, robot: Robot) -> None:
         """The agent sees which jobs are its own and acts on it; a watch may show the same any time later."""
@@ -254,8 +241,19 @@ class Fleet:
         if not heard:
             self.die(robot)
         for entry, code in heard or ():
-            if robot.agent is not None:
+            if robot.agent is not None and not self._comes_too_late(robot, entry):
                 robot.agent.answered(entry, code)
+        self.fence()
+
+    def _comes_too_late(self, robot: Robot, entry: Object) -> bool:
+        """A report is a sign of life, so whoever has its answer was heard not longer ago than he waits for answers."""
+        held = robot.agent and robot.agent.held.get(entry["uid"])
+        return bool(held and held.is_fenced and robot.contact.silence() > ANSWERED)
+
+    def fence(self) -> None:
+        for robot in self.robots:
+            if robot.agent is not None:
+                robot.agent.fence(robot.contact)
 
     async def talk(self, robot: Robot, server: int = 0) -> None:
         """A turn of a healthy agent on a healthy network."""
@@ -275,20 +273,33 @@ class Fleet:
 
     async def duty(self, controller: int, name: str, *meanwhile: Step) -> None:
         """A run of a duty. What is to happen meanwhile happens between its look and its write."""
-        found = self.controllers[controller % 2]
-        found.store.meanwhile = list(meanwhile)
-        with contextlib.suppress(*TROUBLE):
-            await found.duties[name].run_once()
-        found.store.meanwhile = []
+        await self.controllers[controller % 2].run(name, *meanwhile)
+
+    async def place_undisturbed(self, controller: int) -> None:
+        """Nothing else happens while a controller places jobs: each choice is the right one."""
+        if not await self.controllers[controller % 2].run("timers"):  # else it would choose what is about to expire
+            return
+        await self.check()
+        cursor = await self.connection.execute("SELECT robot_uid::text FROM leases WHERE online")
+        online = {uid for (uid,) in await cursor.fetchall()}
+        await self.duty(controller, "placement")
+        for change in await self.changes():
+            _, kind, _, text = change
+            new = orjson.loads(text) if kind == "Job" else {}
+            if new and phase(new) is JobPhase.ASSIGNED:
+                choices.check(self.history, online, self.history.job(new["metadata"]["uid"]), new["status"]["robotUID"])
+            self.history.follow([change])
 
     async def pass_time(self, seconds: float, *alive: Robot, heard: bool = True) -> None:
         """Time goes on, or back. `heard`: apiservers were there all the time; `alive` robots are heard at its end."""
+        self.seconds += max(seconds, 0)
         await self.connection.execute("UPDATE clock SET now = now + %s * interval '1 second'", (seconds,))
         if heard:
             await self.beat()
             await self.connection.execute("UPDATE coverage SET last = now, since = least(since, now - "
                                           "greatest(%s, 0) * interval '1 second') FROM clock", (seconds,))  # fmt: skip
             await self.beat(*alive)
+        self.fence()
 
     async def kill_connections(self, name: str) -> None:
         await self.connection.execute(
@@ -302,9 +313,10 @@ class Fleet:
         for robot, entries in self.ghosts:
             await self.report(robot, entries, 0)
         for letter in (0, 1):
-            await self.call(0, "DELETE", KINDS["Quota"].path(self.namespace(letter), "default"))
-        for robot in self.robots:
-            await self.declare(robot, desiredState="Active")
+            await self.set_quota(letter, None)
+        for robot, floor in zip(self.robots, ("1", "2", None), strict=True):  # so that each job finds one
+            labels, able = {"floor": floor}, ["browser"]
+            await self.declare(robot, labels=labels, desiredState="Active", capabilities=able, taints=None)
             await self.come(robot, with_disk=True)
         for _ in range(ROUNDS):
             for name in ("presence", "timers", "placement"):
@@ -324,10 +336,30 @@ class Fleet:
         hanging = [job for job in self.jobs() if phase(job) not in FINAL]
         raise AssertionError(f"jobs that do not end: {hanging}; {self.robots}")
 
+    async def free_slots(self, **spec: Any) -> None:
+        """Every robot is there, takes any job, and works off what it has."""
+        for robot in self.robots:
+            if robot.agent is None or robot.leaving:
+                await self.come(robot, with_disk=True)
+            await self.declare(robot, desiredState="Active", taints=None, **spec)
+            await self.talk(robot)
+            for uid in robot.agent.running() if robot.agent else []:
+                assert robot.agent
+                robot.agent.end(uid, "Succeeded", exitCode=0)
+            await self.talk(robot)
+        await self.duty(0, "presence")
+
+    async def changes(self) -> list[tuple[int, str, str, str]]:
+        cursor = await self.connection.execute(CHANGES, (self.history.rv,))
+        return await cursor.fetchall()
+
     async def check(self) -> None:
         """All that must hold now."""
-        cursor = await self.connection.execute(CHANGES, (self.history.rv,))
-        self.history.follow(await cursor.fetchall())
+        self.history.follow(await self.changes())
         cursor = await self.connection.execute(ROWS)
         self.history.check_rows(await cursor.fetchall())
         self.book.check(self.history)
+
+
+def _said(fields: Object) -> Object:
+    return {key: value for key, value in fields.items() if value is not None}

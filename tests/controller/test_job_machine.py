@@ -22,45 +22,28 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from casare_api.kinds import KINDS, Object
+from casare_api.kinds import Object
 from casare_api.kinds.job import JOB
 from casare_store import embedded
 
 from ..conftest import drop_database, new_database
-from .machine import API, CLOCK, ROBOTS, Fleet, Robot, Step
-
-POLICIES = st.fixed_dictionaries(
-    {"onRobotLost": st.sampled_from(["Requeue", "Fail", "Wait"])},
-    optional={
-        "limit": st.just(2),
-        "robotLostLimit": st.sampled_from([0, 1]),
-        "backoff": st.just({"initial": "1s"}),
-    },
+from .controllers import Step
+from .drawn import (
+    DUTIES,
+    FENCED,
+    FEW,
+    JOBS,
+    MARKS,
+    NUMBER,
+    OUTCOMES,
+    PLAIN,
+    QUOTAS,
+    READY,
+    SECONDS,
+    SHARES,
+    SOME,
 )
-SPECIAL: list[Object] = [
-    {"lostAfter": "1s"},
-    {"timeout": "5s", "gracePeriod": "1s"},
-    {"startDeadline": "20s"},
-    {"notBefore": "2026-01-01T00:01:00Z"},
-    {"ttlAfterFinished": "1s"},
-    {"priority": 0},
-    {"cancel": True},
-    {"requirements": {"capabilities": ["browser"]}},
-    *({"concurrency": {"key": key, "limit": limit}} for key, limit in (("k", 1), ("k", 2), ("l", 1))),
-    *({"idempotencyKey": key} for key in "xy"),
-]
-# Most jobs have little that is special: others would hide it.
-JOBS = st.builds(
-    lambda policy, special: {"retry": policy, **{key: value for one in special for key, value in one.items()}},
-    POLICIES,
-    st.lists(st.sampled_from(SPECIAL), max_size=2),
-)
-QUOTAS = st.fixed_dictionaries({}, optional={"maxRunning": st.integers(0, 2), "weight": st.integers(1, 3)})
-OUTCOMES = st.sampled_from(["Succeeded", "Succeeded", "Failed"])
-SECONDS = st.sampled_from([1.0, 5.0, 11.0, 31.0, 100.0, 400.0, 5000.0, -2.0, -60.0])
-NUMBER, FEW = st.integers(0, 1), st.integers(0, ROBOTS - 1)
-SOME = st.lists(FEW, max_size=ROBOTS, unique=True)
-DUTIES = st.sampled_from(["placement", "placement", "presence", "timers"])
+from .machine import API, CLOCK, ROBOTS, Fleet, Robot
 
 
 class Jobs(RuleBasedStateMachine):
@@ -79,16 +62,18 @@ class Jobs(RuleBasedStateMachine):
 
     @initialize(
         slots=st.lists(st.integers(1, 3), min_size=ROBOTS, max_size=ROBOTS),
+        marks=st.lists(MARKS, min_size=ROBOTS, max_size=ROBOTS),
         specs=st.lists(JOBS, min_size=1, max_size=4),
         started=st.booleans(),
     )
-    def begin(self, slots: list[int], specs: list[Object], started: bool) -> None:
+    def begin(self, slots: list[int], marks: list[Object], specs: list[Object], started: bool) -> None:
         async def steps() -> None:
             fleet = self.fleet
             await fleet.begin()
             for number, (robot, count) in enumerate(zip(fleet.robots, slots, strict=True)):
                 capabilities = ["browser"] if number == 0 else []
                 robot.spec = {"maxConcurrentJobs": count, "capabilities": capabilities, "serves": ["*"]}
+                robot.labels, robot.spec["taints"] = marks[number]["labels"], marks[number]["taints"]
                 await fleet.come(robot, with_disk=False)
             await fleet.beat(*fleet.robots)
             await fleet.duty(0, "presence")
@@ -138,24 +123,17 @@ class Jobs(RuleBasedStateMachine):
     def change_robot(self, number: int, state: str, slots: int) -> None:
         self.do(self.fleet.declare(self.robot(number), desiredState=state, maxConcurrentJobs=slots))
 
+    @rule(number=FEW, marks=MARKS)
+    def mark_robot(self, number: int, marks: Object) -> None:
+        self.do(self.fleet.declare(self.robot(number), **marks))
+
     @rule(number=FEW)
     def delete_robot(self, number: int) -> None:
-        async def steps() -> None:
-            path = KINDS["Robot"].path(self.fleet.namespace(0), self.robot(number).name)
-            await self.fleet.call(number, "DELETE", path)
-
-        self.do(steps())
+        self.do(self.fleet.delete_robot(self.robot(number)))
 
     @rule(namespace=NUMBER, spec=st.none() | QUOTAS)
     def change_quota(self, namespace: int, spec: Object | None) -> None:
-        async def steps() -> None:
-            kind, where, call = KINDS["Quota"], self.fleet.namespace(namespace), self.fleet.call
-            await call(0, "DELETE", kind.path(where, "default"))
-            if spec is not None:
-                body = {"apiVersion": API, "kind": "Quota", "metadata": {"name": "default"}, "spec": spec}
-                await call(1, "POST", kind.path(where), body)
-
-        self.do(steps())
+        self.do(self.fleet.set_quota(namespace, spec))
 
     # -- robots ------------------------------------------------------------------------------------------------------
 
@@ -235,10 +213,10 @@ class Jobs(RuleBasedStateMachine):
     def everything_takes_a_turn(self, controller: int) -> None:
         self.do(self.turn(controller))
 
-    @rule(controller=NUMBER, name=DUTIES, other=DUTIES, number=FEW, which=st.integers(0, 9), spec=JOBS,
-          what=st.sampled_from(["duty", "report", "cancel", "jump", "kill", "beat"]))  # fmt: skip
+    @rule(controller=NUMBER, name=DUTIES, other=DUTIES, number=FEW, which=st.integers(0, 9), spec=JOBS, quota=QUOTAS,
+          what=st.sampled_from(["duty", "report", "cancel", "jump", "kill", "beat", "quota"]))  # fmt: skip
     def something_happens_while_a_duty_decides(
-        self, controller: int, name: str, other: str, number: int, which: int, spec: Object, what: str
+        self, controller: int, name: str, other: str, number: int, which: int, spec: Object, quota: Object, what: str
     ) -> None:
         fleet, robot = self.fleet, self.robot(number)
         happenings: dict[str, Step] = {
@@ -248,6 +226,7 @@ class Jobs(RuleBasedStateMachine):
             "jump": lambda: fleet.pass_time(31),
             "kill": lambda: fleet.kill_connections("batch"),
             "beat": lambda: fleet.beat(robot),
+            "quota": lambda: fleet.set_quota(0, quota),
         }
 
         async def steps() -> None:
@@ -270,16 +249,54 @@ class Jobs(RuleBasedStateMachine):
 
         self.do(steps())
 
-    @rule(controller=NUMBER, spec=JOBS, change=st.sampled_from(["pause", "delete"]))
-    def robots_change_while_jobs_are_placed(self, controller: int, spec: Object, change: str) -> None:
+    @rule(controller=NUMBER, namespace=NUMBER, spec=PLAIN, other=PLAIN, most=st.integers(1, 2), by_quota=st.booleans())
+    def two_controllers_have_different_jobs_for_the_last_place(
+        self, controller: int, namespace: int, spec: Object, other: Object, most: int, by_quota: bool
+    ) -> None:
+        """There are free slots, and one more of the key (or of the namespace) may run: neither knows of the other."""
+        fleet, where = self.fleet, self.fleet.namespace(namespace)
+        key: Object = {} if by_quota else {"concurrency": {"key": "k", "limit": most}}
+
+        async def meanwhile() -> None:
+            await self.post([{**other, **key, "priority": 0}], namespace)
+            await fleet.duty(controller + 1, "placement")
+
+        async def steps() -> None:
+            await fleet.free_slots(maxConcurrentJobs=4)  # else both may want the same slot, and that alone saves it
+            await fleet.check()
+            running = fleet.history.live("namespace", where)
+            await fleet.set_quota(namespace, {"maxRunning": running + most} if by_quota else None)
+            await self.post([{**spec, **key, "priority": 1} for _ in range(most)], namespace)
+            await fleet.duty(controller, "placement", meanwhile)
+
+        self.do(steps())
+
+    @rule(controller=NUMBER, shares=st.tuples(SHARES, SHARES),
+          specs=st.tuples(st.lists(READY, min_size=2, max_size=4), st.lists(READY, min_size=2, max_size=4)))  # fmt: skip
+    def nothing_disturbs_a_controller(
+        self, controller: int, shares: tuple[Object, Object], specs: tuple[list[Object], list[Object]]
+    ) -> None:
+        """Who gets which slot is the right choice then: by shares, ranks and what jobs would like."""
+
+        async def steps() -> None:
+            await self.fleet.free_slots()
+            for namespace in (0, 1):
+                await self.fleet.set_quota(namespace, shares[namespace])
+                await self.post(specs[namespace], namespace)
+            await self.fleet.place_undisturbed(controller)
+
+        self.do(steps())
+
+    @rule(controller=NUMBER, spec=JOBS, marks=MARKS, change=st.sampled_from(["pause", "delete", "mark"]))
+    def robots_change_while_jobs_are_placed(self, controller: int, spec: Object, marks: Object, change: str) -> None:
         fleet = self.fleet
 
         async def meanwhile() -> None:
             for robot in fleet.robots:
-                if change == "pause":
-                    await fleet.declare(robot, desiredState="Paused")
+                if change == "delete":
+                    await fleet.delete_robot(robot)
                 else:
-                    await fleet.call(0, "DELETE", KINDS["Robot"].path(fleet.namespace(0), robot.name))
+                    await fleet.declare(robot, **(marks if change == "mark" else {"desiredState": "Paused"}))
 
         async def steps() -> None:
             await self.post([spec], 0)
@@ -307,15 +324,24 @@ class Jobs(RuleBasedStateMachine):
 
         self.do(steps())
 
-    @rule(seconds=st.sampled_from([11.0, 200.0]), number=FEW, controller=NUMBER)
+    @rule(seconds=st.sampled_from([11.0, 50.0, 200.0]), number=FEW, controller=NUMBER)
     def a_robot_falls_silent(self, seconds: float, number: int, controller: int) -> None:
-        """Its agent lives on, and sees nothing; the others are there."""
+        """Its agent lives on, and sees nothing; the others are there, and take over what was lost."""
 
         async def steps() -> None:
+            await self.fleet.free_slots()
+            await self.post([FENCED] * ROBOTS, 0)
+            await self.turn(controller)
             others = [robot for robot in self.fleet.robots if robot is not self.robot(number)]
             for _ in range(2):  # first it is offline, then its jobs are lost
                 await self.fleet.pass_time(seconds, *others)
                 await self.fleet.duty(controller, "presence")
+            for robot in others:
+                self.fleet.finish(robot, 0, "Succeeded")
+                await self.fleet.talk(robot)
+            await self.fleet.duty(controller, "placement")
+            for robot in others:
+                await self.fleet.talk(robot)
 
         self.do(steps())
 
@@ -362,7 +388,7 @@ EXAMPLES = int(os.environ.get("CASARE_EXAMPLES", "0"))
 PHASES = [Phase.explicit, Phase.generate, *([Phase.shrink] if "CASARE_SHRINK" in os.environ else [])]
 
 
-@pytest.mark.timeout(0 if EXAMPLES else 300)
+@pytest.mark.timeout(0 if EXAMPLES else 900)
 def test_whatever_happens_no_job_is_lost_doubled_or_stuck(fleet: Fleet) -> None:
     Jobs.fleet = fleet
     run_state_machine_as_test(
