@@ -246,7 +246,7 @@ class Attempt:
             return
         lost_after, grace = (_seconds(about, *field) for field in (("lostAfter", "2m"), ("gracePeriod", DEFAULT_GRACE)))
         fence = Fence(self._workshop.contact, lost_after, grace, self._end_alone)
-        fence.start()
+        fence.begin()
         try:
             yield
         finally:

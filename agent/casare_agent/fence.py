@@ -57,15 +57,23 @@ class Fence(threading.Thread):
         self._contact, self._lost_after, self._grace, self._act = contact, lost_after, grace, act
         self._over = threading.Event()
 
+    def begin(self) -> None:
+        """Looks at once, so that nothing is started where it is too late already, and from then on by itself."""
+        if self._look() > 0:
+            self.start()
+
     def run(self) -> None:
-        while True:
-            most, grace = limits(self._lost_after, self._grace, self._contact.lease)
-            left = most - self._contact.silence()
-            if left <= 0:
-                self._act(grace)
-                return
+        while (left := self._look()) > 0:
             if self._over.wait(min(left, LOOK_EVERY)):
                 return
+
+    def _look(self) -> float:
+        """Seconds that are left; acts when there are none."""
+        most, grace = limits(self._lost_after, self._grace, self._contact.lease)
+        left = most - self._contact.silence()
+        if left <= 0:
+            self._act(grace)
+        return left
 
     def cancel(self) -> None:
         self._over.set()

@@ -80,6 +80,15 @@ def test_a_fence_acts_once_and_not_while_the_server_hears(until: Until, monkeypa
     assert acted == [20.0]
 
 
+def test_a_fence_that_is_due_acts_before_anything_is_started() -> None:
+    """The answer to Running may come when the server has long given the job to another robot."""
+    acted: list[float] = []
+    contact = Contact()
+    contact.heard(clock() - 1000, 3.0)
+    Fence(contact, 60.0, 20.0, acted.append).begin()
+    assert acted == [20.0]
+
+
 def test_a_fence_ends_with_its_job() -> None:
     acted: list[float] = []
     one = Fence(Contact(), 600.0, 1.0, acted.append)
