@@ -71,6 +71,7 @@ def run(found: Place, wanted: list[str]) -> int:
     for name in PARTS:
         if name in wanted:
             parts[name](found, figures)
+            figures.values[f"loop_ms_after_{name}"] = machine.loop_ms(1)
     return report.finish("jobs", figures.targets, report.rounded(figures.values))
 
 
