@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -37,6 +38,7 @@ from casare_store.store import Store
 
 MAX_REPORT = 3 * 1024 * 1024  # bytes
 MAX_SELF = 16 * 1024  # bytes that an agent says about itself, and of telemetry
+MAX_OF_ONE = 8  # transitions of one job in a report
 MAX_OUTPUTS = 256 * 1024  # bytes
 LOG_POLL = 0.3  # seconds between looks at a job's log that is followed
 MAX_INT4 = 2**31 - 1
@@ -169,6 +171,7 @@ class Agents:
     async def _record(self, robot_uid: str, jobs: list[Object]) -> list[Object]:
         """Hands all transitions to the writer at once; what became of each, as the agent reads it."""
         answers = [_problem(said) for said in jobs]
+        _refuse_floods(jobs, answers)
         moved: Moved = {}
         good = [number for number, problem in enumerate(answers) if problem is None]
         written = await self.store.writer.submit([_operation(robot_uid, jobs[n], n, moved) for n in good])
@@ -180,13 +183,14 @@ class Agents:
 
     def _tell(self, old: Object, new: Object) -> None:
         before, after = old["status"]["phase"], new["status"]["phase"]
+        reason = {"Running": "Started", "Queued": "Requeued"}.get(after, after)
         type_ = "Warning" if after in ("Failed", "Queued") else "Normal"
-        if before == after or not self.events.has_room(type_):
+        if before == after or not self.events.takes(new["metadata"]["uid"], reason, type_):
             return
         robot, attempt = old["status"].get("robotName"), old["status"].get("attempt")
-        words = {"Running": ("Started", f"attempt {attempt} started on {robot}"),
-                 "Queued": ("Requeued", f"attempt {attempt} on {robot} ended; waiting for another")}
-        reason, message = words.get(after, (after, str(dig(new, "status", "message") or "")))
+        words = {"Running": f"attempt {attempt} started on {robot}",
+                 "Queued": f"attempt {attempt} on {robot} ended; waiting for another"}
+        message = words.get(after) or str(dig(new, "status", "message") or "")
         self.events.tell(new, reason, message or f"attempt {attempt} on {robot}", type_)
 
     # -- logs ------------------------------------------------------------------------------------------------
@@ -308,6 +312,16 @@ def _problem(said: Object) -> ApiError | None:
     except ApiError as error:
         return error
     return None
+
+
+def _refuse_floods(jobs: Sequence[Object], answers: list[ApiError | None]) -> None:
+    """Changes of one job are written one batch after the other: nobody sends so many that all others wait for them."""
+    good = [number for number, error in enumerate(answers) if error is None]
+    counts = Counter((jobs[number]["namespace"], jobs[number]["name"]) for number in good)
+    for number in good:
+        if counts[jobs[number]["namespace"], jobs[number]["name"]] > MAX_OF_ONE:
+            why = f"more than {MAX_OF_ONE} transitions of one job in one report: send the last of each kind"
+            answers[number] = ApiError(422, "Invalid", why)
 
 
 def _answered(said: Object, error: ApiError | None) -> Object:

@@ -17,8 +17,7 @@ from casare_api.kinds import Object
 from casare_api.kinds.job import JOB
 from casare_api.machinery import admission as rules
 from casare_api.machinery.errors import ApiError
-from casare_store.lane import Answer
-from casare_store.operations import Found, Operation
+from casare_store.operations import Answer, Found, Operation
 
 LIST = "JobList"
 MAX_ITEMS = 10_000
@@ -101,4 +100,3 @@ def refused(job: Any, error: ApiError) -> Object:
     """What an item is told that was not taken."""
     name = rules.name_of(job)[:253] if isinstance(job, dict) else ""
     return {"name": name, "code": error.status, "reason": error.reason, "message": error.message}
-

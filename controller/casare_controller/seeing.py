@@ -44,13 +44,14 @@ class Roster:
         """
         there = await placing.robot_revisions(connection)
         same = {uid for uid, rv in self.revisions.items() if there.get(uid) == rv}
+        read = [(Robot.from_object(obj), int(obj["metadata"]["resourceVersion"]))
+                for obj in await placing.robot_objects(connection, there.keys() - same)]  # fmt: skip
         self._idle = {uid: self._idle[uid] for uid in same}
         self._robots = {uid: self._robots[uid] for uid in same}
         self.revisions = {uid: self.revisions[uid] for uid in same}
-        for obj in await placing.robot_objects(connection, there.keys() - same):
-            uid, rv = obj["metadata"]["uid"], int(obj["metadata"]["resourceVersion"])
+        for robot, rv in read:
             if rv <= newest:
-                self._idle[uid], self.revisions[uid] = Robot.from_object(obj), rv
+                self._idle[robot.uid], self.revisions[robot.uid] = robot, rv
         return self._idle.keys() - same
 
 

@@ -189,8 +189,11 @@ def going(kind: Kind, obj: Object, now: datetime, at_once: bool = False) -> Obje
 
 
 def _going_job(job: Object, now: datetime, at_once: bool) -> Object | None:
-    """Its key and its slot are free when its process has ended: one that runs waits for that, unless `at_once`."""
-    if at_once:
+    """Its key and its slot are free when its process has ended: one that runs waits for that, unless `at_once`.
+
+    One that was ended by a release before, which leaves the finalizer on, goes when it is deleted again.
+    """
+    if at_once or lifecycle.is_final(job):
         job = deletion.ended(job)
     elif not job["metadata"].get("deletionTimestamp") and lifecycle.phase(job) is JobPhase.RUNNING:
         job = deletion.until_ended(job)
@@ -330,7 +333,7 @@ def _check_running(kind: Kind, current: Object, new: Object) -> None:
     if kind.kind != "Job":
         return
     had, has = (deletion.RUNNING in (one["metadata"].get("finalizers") or ()) for one in (current, new))
-    if had is not has:
+    if had is not has and not (had and lifecycle.is_final(current)):
         why = (
             f'Forbidden: only the server adds and removes "{deletion.RUNNING}": it goes when the robot has ended the '
             "job; `kubectl delete --force --grace-period=0` deletes the job without waiting for that"

@@ -34,11 +34,11 @@ IDEMPOTENCY = "Job/idempotencyKey"  # in the place of a kind: a job is known by 
 
 
 class OutcomeUnknown(Exception):
-    """The connection broke while a commit was under way; `first_rv` and `uid` say what to look for."""
+    """The connection broke while a commit was under way; `xid` says which transaction that was."""
 
-    def __init__(self, first_rv: int, uid: str) -> None:
+    def __init__(self, xid: str) -> None:
         super().__init__("the connection to the database broke during a commit")
-        self.first_rv, self.uid = first_rv, uid
+        self.xid = xid
 
 
 @dataclass(slots=True)
@@ -138,6 +138,7 @@ class Batch:
     now: datetime
     known: Known = field(default_factory=Known, repr=False)
     sealer: Sealer | None = None
+    xid: str = ""  # of the transaction
     changes: list[Change] = field(default_factory=list)
     statements: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
     _sent: int = 0  # changes that are on their way already
@@ -250,8 +251,7 @@ class Batch:
             # end finishes its COMMIT first and answers with an error all the same.
             is_known = not is_asked or self.connection.info.transaction_status == TransactionStatus.INERROR
             if self.changes and not is_known:
-                first = self.changes[0]
-                raise OutcomeUnknown(first.rv, first.state["metadata"]["uid"]) from error
+                raise OutcomeUnknown(self.xid) from error
             raise
 
 
@@ -268,11 +268,12 @@ async def begin(connection: Connection, keys: Iterable[Key] = (), sealer: Sealer
             pipeline.send(query)
         kinds = _ask(pipeline, keys)
         _, _, head, *found = await pipeline.finish()
-        rv, now = head.get_value(0, 0), head.get_value(0, 1)
-        if rv is None or now is None:
+        rv, now, xid = (head.get_value(0, column) for column in range(3))
+        if rv is None or now is None or xid is None:
             raise RuntimeError("the table heads is empty: the migrations have not run")
         moment = _EPOCH + timedelta(microseconds=int(now))
-        yield Batch(connection, pipeline, int(rv), moment, _objects(kinds, found, sealer), sealer)
+        known = _objects(kinds, found, sealer)
+        yield Batch(connection, pipeline, int(rv), moment, known, sealer, xid.decode())
     except asyncio.CancelledError:
         await connection.close()
         raise
@@ -285,13 +286,17 @@ async def begin(connection: Connection, keys: Iterable[Key] = (), sealer: Sealer
 
 
 async def committed(connection: Connection, unknown: OutcomeUnknown) -> bool:
-    """Whether a commit whose outcome was unknown happened after all.
+    """Whether a commit whose outcome was unknown happened after all. Postgres knows: another's batch may look the same.
 
-    Waits for the history lock first: as long as the lost backend may still be committing, it holds it.
+    Waits for the history lock first: as long as the lost backend may still be committing, it holds it. A server that
+    has never had such a transaction (a standby that took over without it) has not committed it.
     """
     async with begin(connection) as batch:
-        rows = await batch.select("SELECT uid::text FROM changes WHERE rv = %s", (unknown.first_rv,))
-        return bool(rows) and rows[0][0] == unknown.uid
+        try:
+            ((status,),) = await batch.select("SELECT pg_xact_status(%s::xid8)", (unknown.xid,))
+        except psycopg.errors.InvalidParameterValue:
+            return False
+        return bool(status == "committed")
 
 
 def _row(
@@ -334,7 +339,8 @@ def _objects(kinds: list[str], results: list[PGresult], sealer: Sealer | None) -
 
 # -- statements ----------------------------------------------------------------------------------------------------
 
-_NOW = "SELECT rv, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM heads"  # microseconds
+# The time in microseconds. The transaction gets its number now: after a commit that broke nobody can ask for it.
+_NOW = "SELECT rv, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, pg_current_xact_id()::text FROM heads"
 _BEGIN = ("BEGIN", f"SELECT pg_advisory_xact_lock({HISTORY_LOCK})", _NOW)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HEAD = "UPDATE heads SET rv = $1::bigint RETURNING pg_notify($2, $3)"

@@ -54,17 +54,17 @@ class Recorder:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    def has_room(self, type_: str = "Normal") -> bool:
-        """Whether one more would be kept; whoever hears no need not find words. Counts what is dropped."""
-        has_room = len(self._waiting) < (MOST_NORMAL if type_ == "Normal" else MOST)
-        self._dropped += not has_room
-        return has_room
+    def takes(self, uid: str, reason: str, type_: str = "Normal") -> bool:
+        """Whether an event of this object would be kept, so that nobody finds words for one that is dropped."""
+        return (uid, reason) in self._waiting or len(self._waiting) < (MOST_NORMAL if type_ == "Normal" else MOST)
 
     def tell(self, obj: Object, reason: str, message: str, type_: str = "Normal") -> None:
         """Notes an event; never waits, never fails."""
-        key = (obj["metadata"]["uid"], reason)
-        if key in self._waiting or self.has_room(type_):
-            self._waiting.setdefault(key, []).append(Happened(obj, reason, message, type_))
+        uid = obj["metadata"]["uid"]
+        if self.takes(uid, reason, type_):
+            self._waiting.setdefault((uid, reason), []).append(Happened(obj, reason, message, type_))
+        else:
+            self._dropped += 1
 
     async def _run(self) -> None:
         while True:

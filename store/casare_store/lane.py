@@ -19,17 +19,19 @@ from casare_store import batch as batches
 from casare_store.changes import Own
 from casare_store.connection import connect_for_batches
 from casare_store.headroom import Headroom
-from casare_store.operations import Context, Operation, apply
+from casare_store.operations import Answer, Context, Operation, apply
 from casare_store.pipeline import Connection
 from casare_store.sealing import Sealer
 
 SEND_EVERY = 125  # operations decided before what they change is sent, so that Postgres and this process work at once
 # Passing troubles of a batch that was rolled back: it is tried again as it is.
-_AGAIN = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled, psycopg.errors.TransactionRollback)
+_AGAIN = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
 log = structlog.get_logger(__name__)
-
-
-Answer = Object | ApiError | None  # the new object, None when it was deleted, or why not
 
 
 class Answers:
@@ -84,6 +86,7 @@ class Lane:
     put_back: Callable[[list[Item]], None]
     connection: Connection | None = None
     is_stopping: bool = False
+    _is_asked: bool = False  # whether the batch under way may be committed by now
     _backend: int = 0  # the process that serves the connection
 
     async def connect(self) -> None:
@@ -106,8 +109,7 @@ class Lane:
             await self._flush(items, is_sent)
         except Exception:
             log.exception("a batch got no answer", items=len(items))
-            for item in items:
-                item.give(ApiError.internal("the server can't tell whether this was written; it is in its log"))
+            _tell_unknown(items)
 
     async def _flush(self, items: list[Item], is_sent: Callable[[], None] = lambda: None) -> None:
         """Writes a batch and answers every item of it, whatever happens."""
@@ -123,6 +125,8 @@ class Lane:
                 await self._reconnect(error)
                 self.put_back(items)
         except asyncio.CancelledError:
+            if self._is_asked:  # to try it again could do it twice
+                _tell_unknown(items)
             self.put_back(items)
             raise
         except Exception as error:
@@ -131,6 +135,7 @@ class Lane:
 
     async def _write(self, items: Sequence[Item], is_sent: Callable[[], None]) -> None:
         assert self.connection is not None
+        self._is_asked = False
         outcomes: list[Outcome] = []
         keys = {key for item in items for key in (*item.operation.keys, *item.operation.reads)}
         async with batches.begin(self.connection, keys, self.sealer) as batch:
@@ -147,6 +152,7 @@ class Lane:
                 await batch.send()
                 known = [change.logged for change in batch.changes] if self.own.is_read else []  # while Postgres writes
                 is_sent()
+                self._is_asked = True
                 try:
                     await batch.commit()
                 except batches.OutcomeUnknown as unknown:
@@ -181,7 +187,7 @@ class Lane:
                 return
             except psycopg.Error as another:
                 error = another
-        self.put_back(list(items))
+        _tell_unknown(items)  # the server stops before it could find out
 
     async def _reconnect(self, error: Exception) -> None:
         """Connects again, however long the database is away."""
@@ -204,6 +210,11 @@ def _refused(operation: Operation, error: Exception) -> ApiError:
         return error
     log.error("a mutation failed", kind=operation.kind.kind, name=operation.name, exc_info=error)
     return ApiError.internal("the server failed to apply this change; it is in its log")
+
+
+def _tell_unknown(items: Sequence[Item]) -> None:
+    for item in items:
+        item.give(ApiError.internal("the server can't tell whether this was written: look before you try again"))
 
 
 def _tell(outcomes: list[Outcome]) -> None:

@@ -1,7 +1,8 @@
 """Which kinds of objects have changed? Told by those who commit, for whoever looks at how things stand then.
 
-A NOTIFY says `REVISION KIND,KIND`; that of a heartbeat says `Lease` alone, for leases are no part of history. Where one
-was missed, or an older release's says nothing, any kind may have changed.
+A NOTIFY says `REVISION KIND,KIND`; that of a heartbeat says `Lease` alone, for leases are no part of history. Any kind
+may have changed where an older release's says nothing, and where the last one was missed. Postgres loses none of a
+connection that lives, and whoever listens has a timer, too.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ class Context:
         return Context(self.now, self.reads, self.also, checked, dry_run, self.room)
 
 
+Answer = Object | ApiError | None  # the new object, None when it was deleted, or why not
 Mutate = Callable[[Object | None, Context], Object | None]
 
 

@@ -323,7 +323,6 @@ class Looking:
     """Postgres looks what there is room for; `room` waits for it. Nothing else may be asked of the batch before."""
 
     batch: Batch
-    keys: list[Key]
 
     async def room(self) -> Room:
         """What there is room for."""
@@ -348,7 +347,7 @@ def look_again(
     pipeline.send(_LIMITED, (Texts(namespaces),))
     pipeline.send(_TAKEN, (Texts(key[0] for key in ordered), Texts(key[1] for key in ordered)))
     pipeline.flush()
-    return Looking(batch, ordered)
+    return Looking(batch)
 
 
 def note_key(batch: Batch, uid: str, key: str, limit: int) -> None:

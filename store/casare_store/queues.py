@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from psycopg import AsyncConnection
 
+from casare_api.decisions.deletion import RUNNING
 from casare_api.kinds import Kind, Object
 from casare_store.batch import Batch
 from casare_store.columns import table
@@ -193,6 +194,19 @@ async def sweep(connection: Connection) -> int:
 async def search(connection: Connection) -> int:
     """Removes revisions and files that nothing names any more; how many. Reads every job: for once an hour."""
     return await _run(connection, _SEARCHES)
+
+
+# A release before this one records the end of a job and leaves on it what kept it until then.
+_LEFT_OVER = f"""
+SELECT namespace, name, uid::text FROM jobs WHERE phase IN ('Succeeded', 'Failed', 'Cancelled', 'Expired')
+AND CASE WHEN strpos(head, '"{RUNNING}"') > 0 THEN (head || tail)::jsonb #> '{{metadata,deletionTimestamp}}' IS NOT NULL
+    AND (head || tail)::jsonb #> '{{metadata,finalizers}}' ? '{RUNNING}' END LIMIT 500"""
+
+
+async def left_over(connection: Connection) -> list[tuple[str, str, str]]:
+    """Jobs (namespace, name, uid) that were to go when they ended and are there still. Reads every job, as `search`."""
+    cursor = await connection.execute(_LEFT_OVER.encode())
+    return [(row[0], row[1], row[2]) for row in await cursor.fetchall()]
 
 
 async def _run(connection: Connection, statements: Iterable[str]) -> int:

@@ -83,7 +83,7 @@ def stored(kind: Kind) -> str:
     return "t.head || t.tail" if kind.kind in _SHOWN_ONLY else expression(kind)
 
 
-# Rows (text,) of the jobs of two arrays of namespaces and idempotency keys, for writing.
+# Rows (namespace, key, text) of the jobs of two arrays of namespaces and idempotency keys, for writing.
 BY_IDEMPOTENCY = (
     "SELECT t.namespace, t.idempotency, t.head || t.tail FROM jobs t WHERE t.idempotency IS NOT NULL "
     "AND (t.namespace, t.idempotency) IN (SELECT * FROM unnest($1::text[], $2::text[]))"

@@ -18,8 +18,8 @@ from casare_api.machinery.errors import ApiError
 from casare_store.batch import Key
 from casare_store.changes import Own
 from casare_store.headroom import Headroom
-from casare_store.lane import Answer, Answers, Item, Lane
-from casare_store.operations import Operation
+from casare_store.lane import Answers, Item, Lane
+from casare_store.operations import Answer, Operation
 from casare_store.sealing import Sealer
 
 LANES = 2
@@ -63,7 +63,7 @@ class Writer:
         self.lanes = [Lane(self.url, self.sealer, self.own, headroom, self._put_back) for _ in range(LANES)]
         for lane in self.lanes:
             await lane.connect()
-        self._tasks = [asyncio.create_task(self._run(lane), name="writer") for lane in self.lanes]
+        self._tasks = [asyncio.create_task(self._run(lane), name=f"writer-{n}") for n, lane in enumerate(self.lanes)]
 
     async def stop(self) -> None:
         """Ends after the batches under way; what still waits is told that the server stops."""
@@ -78,7 +78,7 @@ class Writer:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
         for item in self._waiting:
-            item.give(ApiError(503, "ServiceUnavailable", "the server is stopping: try again"))
+            item.give(_stopping())
         self._waiting.clear()
         for lane in self.lanes:
             await lane.close()
@@ -91,6 +91,10 @@ class Writer:
         answers = Answers(len(operations))
         if not operations:
             answers.all.set_result(answers.of)
+        if self._stopping:
+            for number in range(len(operations)):
+                answers.give(number, _stopping())
+            return answers.all
         room = max(MAX_WAITING - len(self._waiting), 0)
         self._waiting += [Item(operation, answers, number) for number, operation in enumerate(operations[:room])]
         for number in range(room, len(operations)):
@@ -111,6 +115,8 @@ class Writer:
             turn = _Turn(self._turns)
             try:
                 items = await self._next()
+                if not items:
+                    return  # the writer stops
                 await lane.answer(items, turn.over)
             finally:
                 turn.over()
@@ -154,6 +160,10 @@ class Writer:
                 item.give(ApiError.unavailable("this could not be written in several tries: try again in a moment"))
         self._waiting.extendleft(reversed([item for item in items if item.is_open]))
         self._wake.set()
+
+
+def _stopping() -> ApiError:
+    return ApiError(503, "ServiceUnavailable", "the server is stopping: try again")
 
 
 def _too_many() -> ApiError:

@@ -59,6 +59,20 @@ def test_a_short_job_may_be_over_before_it_was_said_to_run(api: Api, robot: Robo
     assert status["phase"] == "Succeeded" and status["startedTime"]
 
 
+def test_a_report_that_says_too_much_of_one_job_holds_up_nobody_else(api: Api, robot: Robots) -> None:
+    """Changes of one job are written one after the other: a flood of them would keep all others waiting."""
+    rob = robot(maxConcurrentJobs=2)
+    known = []
+    for name in ("a", "b"):
+        api.create("Job", name, work(rob))
+        uid = rob.assigned(api, name)["metadata"]["uid"]
+        known.append({"namespace": api.namespace, "name": name, "uid": uid, "attempt": 1, "phase": "Running"})
+    flood = [{**known[0], "progress": {"step": number}} for number in range(9)]
+    outcomes = rob.report(*flood, known[1])["jobs"]
+    assert [one["code"] for one in outcomes] == [422] * 9 + [200]
+    assert "more than 8 transitions of one job" in outcomes[0]["message"]
+
+
 def test_what_was_said_already_is_fine_and_changes_nothing(api: Api, robot: Robots) -> None:
     rob = robot()
     api.create("Job", "j", work(rob))

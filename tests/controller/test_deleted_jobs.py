@@ -192,3 +192,27 @@ def test_robots_and_keys_of_a_namespace_go_when_nothing_runs_there_any_more(with
         assert "x" not in await objects(store, ROBOT) and "outside" in await objects(store, ROBOT)
 
     with_store(body)
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_one_that_a_release_before_ended_goes_when_it_is_deleted_again_or_found(with_store: Any, again: bool) -> None:
+    """That release does not know what keeps the job, and leaves it on."""
+
+    async def body(store: Store) -> None:
+        for name in ("a", "stays"):
+            await run(store, name, parameters={"why": RUNNING})
+        await delete(store, "a")
+
+        def end(job: Object, context: Any) -> Object:
+            return {**job, "status": {**job["status"], "phase": "Cancelled", "finishedTime": times.to_text(context.now)}}
+
+        for name in ("a", "stays"):
+            await write(store, JOB, name, end)
+        assert (await there(store))["a"]["metadata"]["finalizers"] == [RUNNING]
+        if again:
+            await store.writer.write(admission.remove(JOB, "default", "a"))
+        else:
+            await Garbage(store).run_once()
+        assert (await there(store)).keys() == {"stays"}
+
+    with_store(body)

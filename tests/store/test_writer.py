@@ -12,6 +12,7 @@ import pytest
 from casare_api.kinds import Object
 from casare_api.machinery.errors import ApiError
 from casare_store import admission, changes, reads
+from casare_store.batch import Batch
 from casare_store.connection import connect
 from casare_store.operations import Context, Operation
 from casare_store.store import Store
@@ -211,5 +212,31 @@ def test_columns_are_an_index_over_the_text(with_store: Any) -> None:
         assert orjson.loads(rows[0][0]) == {"site": "paris"}
         encoded = dict(zip((name for name, _ in columns.columns(ROBOT)), columns.encode(ROBOT, None, found), strict=False))
         assert rows[0][1:] == (encoded["phase"], encoded["slots"], encoded["robot_id"], encoded["rv"])
+
+    with_store(body)
+
+
+def test_a_batch_that_has_to_wait_is_not_overtaken_by_what_came_behind_it(
+    with_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first commit fails in passing, while the other connection could take the second write of the object."""
+
+    async def body(store: Store) -> None:
+        await store.writer.write(admission.create(ROBOT, robot("r")))
+        both_are_there, commit, tries = asyncio.Event(), Batch.commit, iter([True])
+
+        async def waiting(self: Batch) -> None:
+            if next(tries, False):
+                await both_are_there.wait()
+                raise psycopg.errors.LockNotAvailable("made up")
+            await commit(self)
+
+        monkeypatch.setattr(Batch, "commit", waiting)
+        first = store.writer.submit([relabel("r", n="1")])
+        await asyncio.sleep(0)
+        second = store.writer.submit([relabel("r", n="2")])
+        both_are_there.set()
+        answers = [*await first, *await second]
+        assert [one["metadata"]["resourceVersion"] for one in answers if isinstance(one, dict)] == ["3", "4"]
 
     with_store(body)

@@ -217,8 +217,9 @@ def _is_repeated(job: Object, robot_uid: str, said: Mapping[str, Any]) -> bool:
 
     The attempt's own outcome counts: a job that failed because its robot was lost did not hear that it failed.
     """
-    past = (job.get("status") or _NOTHING).get("attempts")
-    if not past:
+    status = job.get("status") or _NOTHING
+    past = status.get("attempts")
+    if not past or (phase(job) in LIVE and status.get("attempt") == said.get("attempt")):
         return False
     said_of = said.get("attempt"), robot_uid, said.get("phase")
     return any((one.get("number"), one.get("robotUID"), one.get("phase")) == said_of for one in past)

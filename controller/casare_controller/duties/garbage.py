@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from casare_api.kinds import KINDS, Kind
 from casare_api.kinds.apikey import APIKEY
+from casare_api.kinds.job import JOB
 from casare_api.kinds.robot import ROBOT
 from casare_store import admission, dependents, objects, partitions, queues
 from casare_store.columns import table
@@ -36,13 +37,15 @@ class Garbage:
         collected = await self._collect() + await self._empty_namespaces()
         async with self.store.pool.connection() as connection:
             compacted = await partitions.compact(connection)
-            swept = 0
+            swept, left_over = 0, []
             if self.clock() - self._swept_at >= SWEEP_EVERY:
                 swept = await queues.sweep(connection)
                 self._swept_at = self.clock()
             if self.clock() - self._searched_at >= SEARCH_EVERY:
                 swept += await queues.search(connection)
+                left_over = await queues.left_over(connection)
                 self._searched_at = self.clock()
+        collected += await self._delete(JOB, left_over)
         return {"dependents": collected, "compacted": compacted, "swept": swept}
 
     async def _collect(self) -> int:
@@ -89,6 +92,6 @@ class Garbage:
                 new = admission.going(kind, obj, batch.now)
                 new = new and objects.changed(kind, obj, new)
                 if new != obj:
-                    batch.stage(kind, obj, new)
+                    batch.stage(kind, obj, None if new is None or objects.is_gone(new) else new)
             await batch.commit()
         return len(batch.changes)
