@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from casare_api.machinery.errors import ApiError
 from casare_client import Client, Config, Unreachable
@@ -26,6 +27,9 @@ from casare_migrations import runner
 from casare_store import embedded, logs
 
 logs.configure("tests")  # tracebacks without local variables, as in the servers
+# No test fails on time: how fast examples are made says how busy the machine is.
+settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 TEMPLATE = "casare_template"
 SECRET_KEY = "what the secrets of the tests are sealed with"
 Found = TypeVar("Found")

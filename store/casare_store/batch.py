@@ -34,11 +34,14 @@ IDEMPOTENCY = "Job/idempotencyKey"  # in the place of a kind: a job is known by 
 
 
 class OutcomeUnknown(Exception):
-    """The connection broke while a commit was under way; `xid` says which transaction that was."""
+    """The connection broke while a commit was under way; the rest says what to look for.
 
-    def __init__(self, xid: str) -> None:
+    That is its first change, as the log would have it, and the number of the transaction.
+    """
+
+    def __init__(self, first: changes.Change, xid: str) -> None:
         super().__init__("the connection to the database broke during a commit")
-        self.xid = xid
+        self.first, self.xid = first, xid
 
 
 @dataclass(slots=True)
@@ -251,7 +254,7 @@ class Batch:
             # end finishes its COMMIT first and answers with an error all the same.
             is_known = not is_asked or self.connection.info.transaction_status == TransactionStatus.INERROR
             if self.changes and not is_known:
-                raise OutcomeUnknown(self.xid) from error
+                raise OutcomeUnknown(self.changes[0].logged, self.xid) from error
             raise
 
 
@@ -286,17 +289,16 @@ async def begin(connection: Connection, keys: Iterable[Key] = (), sealer: Sealer
 
 
 async def committed(connection: Connection, unknown: OutcomeUnknown) -> bool:
-    """Whether a commit whose outcome was unknown happened after all. Postgres knows: another's batch may look the same.
+    """Whether a commit whose outcome was unknown happened after all: its first change is in the log, and by it.
 
-    Waits for the history lock first: as long as the lost backend may still be committing, it holds it. A server that
-    has never had such a transaction (a standby that took over without it) has not committed it.
+    Another's batch may have the same revision and object; a server that crashed gives the numbers of transactions that
+    it lost to others. Waits for the history lock first: as long as the lost backend may still be committing, it has it.
     """
+    first = unknown.first
     async with begin(connection) as batch:
-        try:
-            ((status,),) = await batch.select("SELECT pg_xact_status(%s::xid8)", (unknown.xid,))
-        except psycopg.errors.InvalidParameterValue:
-            return False
-        return bool(status == "committed")
+        rows = await batch.select("SELECT uid::text, xmin::text, object FROM changes WHERE rv = %s", (first.rv,))
+        wanted = first.uid, str(int(unknown.xid) % 2**32), orjson.loads(first.object)
+        return [(uid, xid, orjson.loads(text)) for uid, xid, text in rows] == [wanted]
 
 
 def _row(

@@ -32,7 +32,7 @@ def test_another_batch_that_looks_the_same_is_not_taken_for_the_one_that_broke(w
         made = await store.writer.write(relabel("r", other="1"))
         assert made is not None and made["metadata"]["resourceVersion"] == str(lost.rv)
         async with store.batches.connection() as other:
-            assert not await batch.committed(other, OutcomeUnknown(lost.xid))
+            assert not await batch.committed(other, OutcomeUnknown(lost.changes[0].logged, lost.xid))
 
     with_store(body)
 
@@ -45,7 +45,10 @@ def test_what_was_committed_is_known_to_be(with_store: Any) -> None:
             kept.stage(ROBOT, old, {**old, "metadata": {**old["metadata"], "labels": {"mine": "1"}}})
             await kept.commit()
         async with store.batches.connection() as other:
-            assert await batch.committed(other, OutcomeUnknown(kept.xid))
-            assert not await batch.committed(other, OutcomeUnknown(str(2**62))), "a server that never had it"
+            first = kept.changes[0].logged
+            assert await batch.committed(other, OutcomeUnknown(first, kept.xid))
+            assert not await batch.committed(other, OutcomeUnknown(first, str(int(kept.xid) + 1))), "by another"
+            changed = first._replace(object=first.object.replace(b"mine", b"ours"))
+            assert not await batch.committed(other, OutcomeUnknown(changed, kept.xid)), "a number that was given again"
 
     with_store(body)
