@@ -18,6 +18,7 @@ from typing import Any, cast
 import orjson
 
 import samples
+from casare_store import loop
 from measuring import Round
 from sockets import content_length, head
 
@@ -153,20 +154,10 @@ async def run_phase(port: int, key: str, told: dict[str, Any]) -> dict[str, Any]
     }  # fmt: skip
 
 
-def loop_runner() -> Callable[..., Any]:
-    """uvloop's runner where there is one."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run
-    found: Callable[..., Any] = uvloop.run
-    return found
-
-
 def main() -> None:
     port, key = int(os.environ["BENCH_PORT"]), os.environ["BENCH_KEY"]
     for line in sys.stdin.buffer:
-        answer = loop_runner()(run_phase(port, key, orjson.loads(line)))
+        answer = loop.runner()(run_phase(port, key, orjson.loads(line)))
         sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
         sys.stdout.buffer.flush()
 

@@ -21,11 +21,10 @@ import report
 from casare_api.kinds import KINDS, Object
 from casare_controller.duties.placement import PER_TICK, RUN_FOR, Placement
 from casare_controller.duties.presence import Presence
-from casare_store import admission, memory
+from casare_store import admission, loop, memory
 from casare_store.events import Recorder
 from casare_store.heartbeats import Heartbeats
 from casare_store.store import Store
-from load import loop_runner
 from measuring import median
 from system import BenchmarkError, Place, place
 
@@ -175,7 +174,7 @@ async def case(url: str, robots: int, queued: tuple[int, ...]) -> list[Placed]:
 
 def measure(where: Place, robots: tuple[int, ...] = ROBOTS, queued: tuple[int, ...] = QUEUED) -> list[Placed]:
     """All cases; a database for each number of robots."""
-    run = loop_runner()
+    run = loop.runner()
     return [found for number in robots for found in run(case(where.database(), number, queued))]
 
 

@@ -19,7 +19,7 @@ from typing import Any, cast
 import orjson
 
 import samples
-from load import loop_runner
+from casare_store import loop
 from sockets import content_length, head
 from watchers import hear, say
 
@@ -288,7 +288,7 @@ async def hold() -> None:
 
 if __name__ == "__main__":
     try:
-        loop_runner()(hold())
+        loop.runner()(hold())
     except (OSError, TimeoutError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -15,9 +15,9 @@ import latency
 import machine
 import report
 import writes
+from casare_store import loop
 from casare_store.memory import settle
 from latency import Latency
-from load import loop_runner
 from measuring import Round, median, over_rounds
 from system import BenchmarkError, Place, place
 
@@ -54,7 +54,7 @@ def write_rounds(found: Place, url: str) -> tuple[dict[str, dict[int, list[Round
     """Rounds by way and clients; the fsync probes before each; writes confirmed and writes in the log."""
     settle()  # as the apiserver does, in whose process the writer lives
     probes: list[float] = []
-    by_way, confirmed = loop_runner()(
+    by_way, confirmed = loop.runner()(
         writes.measure(url, ROUNDS, SECONDS, lambda: probes.append(machine.fsync_ms(found.directory)))
     )
     with psycopg.connect(url) as connection:

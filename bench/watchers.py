@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import orjson
 
-from load import loop_runner
+from casare_store import loop
 from sockets import head
 
 SEQUENCE = "bench.casare.net/sequence"  # annotation that numbers the events
@@ -110,4 +110,4 @@ async def hold() -> None:
 
 
 if __name__ == "__main__":
-    loop_runner()(hold())
+    loop.runner()(hold())

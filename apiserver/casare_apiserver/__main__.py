@@ -17,7 +17,7 @@ from casare_apiserver import tls
 from casare_apiserver.app import serving
 from casare_apiserver.protocol import Protocol
 from casare_apiserver.settings import Settings
-from casare_store import logs
+from casare_store import logs, loop
 from casare_store.schema import WrongSchema
 
 
@@ -26,8 +26,7 @@ def main() -> int:
     logs.configure("apiserver")
     try:
         settings = Settings()
-        runner = uvicorn_loop()
-        runner(_serve(settings))
+        loop.runner()(_serve(settings))
     except ValidationError as error:
         return _fail("; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()))
     except (ValueError, OSError, WrongSchema) as error:
@@ -35,15 +34,6 @@ def main() -> int:
     except psycopg.OperationalError as error:
         return _fail(f"the database can't be used: {str(error).strip().splitlines()[0]}")
     return 0
-
-
-def uvicorn_loop() -> Any:
-    """uvloop's runner where there is one."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run
-    return uvloop.run
 
 
 async def _serve(settings: Settings) -> None:

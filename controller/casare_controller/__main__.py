@@ -6,8 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import psycopg
 
@@ -18,7 +16,7 @@ from casare_controller.duties.presence import Presence
 from casare_controller.duties.schedules import Schedules
 from casare_controller.duties.timers import Timers
 from casare_controller.manager import Duty, Manager
-from casare_store import logs, memory
+from casare_store import logs, loop, memory
 from casare_store.events import Recorder
 from casare_store.schema import WrongSchema
 from casare_store.store import Store
@@ -32,7 +30,7 @@ def main() -> int:
         print("error: DATABASE_URL is not set: name the database of the fleet", file=sys.stderr)
         return 1
     try:
-        _runner()(_run(url))
+        loop.runner()(_run(url))
     except WrongSchema as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -40,15 +38,6 @@ def main() -> int:
         print(f"error: the database can't be used: {str(error).strip().splitlines()[0]}", file=sys.stderr)
         return 1
     return 0
-
-
-def _runner() -> Callable[..., Any]:
-    """uvloop's runner where there is one."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run
-    return uvloop.run
 
 
 async def _run(url: str) -> None:

@@ -18,8 +18,9 @@ from casare_api.kinds.job import FINAL, TRANSITIONS, JobPhase
 from casare_api.machinery.admission import HIDDEN
 from casare_api.machinery.errors import ApiError, Cause
 from casare_store import objects, sealing, settling
-from casare_store.batch import IDEMPOTENCY, Key
+from casare_store.batch import IDEMPOTENCY
 from casare_store.headroom import quota_of
+from casare_store.known import Key
 from casare_store.operations import Context, Mutate, Operation
 
 # Given the object before (None: it is new) and after a write and the time: the one after, with whose its fields are.

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import orjson
 import psycopg
@@ -24,12 +24,12 @@ from casare_api.decisions import deletion
 from casare_api.kinds import KINDS, Kind, Object
 from casare_api.kinds.job import JOB
 from casare_api.machinery.errors import ApiError
-from casare_store import arrays, changes, columns, moves, news, partitions, rendering, sealing
+from casare_store import arrays, changes, columns, moves, news, objects, partitions, rendering, sealing
 from casare_store.connection import CHANNEL, HISTORY_LOCK
+from casare_store.known import Key, Known
 from casare_store.pipeline import Connection, Pipeline
 from casare_store.sealing import Sealer
 
-Key = tuple[str, str, str]  # kind, namespace ("" for cluster kinds), name
 IDEMPOTENCY = "Job/idempotencyKey"  # in the place of a kind: a job is known by that key, in the place of its name
 
 
@@ -87,47 +87,6 @@ class Change:
         return found
 
 
-class Known(MutableMapping[Key, Object]):
-    """Objects by key; jobs, which come by the hundred, are text until they are asked for.
-
-    Parsed one by one, an object is in the processor's caches still when it is decided about and written again.
-    """
-
-    __slots__ = ("_objects", "_texts")
-
-    def __init__(self) -> None:
-        self._objects: dict[Key, Object] = {}
-        self._texts: dict[Key, bytes] = {}
-
-    def keep(self, key: Key, text: bytes) -> None:
-        self._texts[key] = text
-
-    def get(self, key: Key, default: Any = None) -> Any:
-        text = self._texts.pop(key, None)
-        if text is not None:
-            self._objects[key] = orjson.loads(text)
-        return self._objects.get(key, default)
-
-    def __getitem__(self, key: Key) -> Object:
-        if (found := self.get(key)) is None:
-            raise KeyError(key)
-        return cast(Object, found)
-
-    def __setitem__(self, key: Key, obj: Object) -> None:
-        self._texts.pop(key, None)
-        self._objects[key] = obj
-
-    def __delitem__(self, key: Key) -> None:
-        if self._texts.pop(key, None) is None:
-            del self._objects[key]
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter((*self._objects, *self._texts))
-
-    def __len__(self) -> int:
-        return len(self._objects) + len(self._texts)
-
-
 @dataclass(slots=True)
 class Batch:
     """An open transaction that holds the history lock. Made by `begin`; ends with `commit` or by leaving it.
@@ -174,9 +133,12 @@ class Batch:
     def stage(self, kind: Kind, old: Object | None, new: Object | None) -> Object | None:
         """Adds a change; returns the new state with its resourceVersion, or None for a deletion.
 
+        That is also a new state by which a deletion that waited for something is complete: see `objects.is_gone`.
         Raises ApiError 422 for a state that has no row: it is found out here, while it is known whose it is; 503 for
         one that has to be sealed without a key. Raises ValueError for an object that this batch has changed before.
         """
+        if old is not None and new is not None and objects.is_gone(new):
+            new = None
         state = new if new is not None else old
         assert state is not None
         uid = state["metadata"]["uid"]

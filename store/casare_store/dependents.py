@@ -13,8 +13,9 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from casare_api.kinds import KINDS, Kind, Object
-from casare_store.batch import Batch, Key
+from casare_store.batch import Batch
 from casare_store.columns import table
+from casare_store.known import Key
 
 Connection = AsyncConnection[Any]
 _FEW = 50  # of the dependents in an owner's way, of each kind

@@ -16,7 +16,8 @@ from casare_api.kinds import Object, dig
 from casare_api.kinds.job import JOB, JobPhase
 from casare_api.kinds.quota import ONLY
 from casare_api.machinery.errors import ApiError
-from casare_store.batch import Batch, Change, Key
+from casare_store.batch import Batch, Change
+from casare_store.known import Key
 
 FULL_FOR = 0.2  # seconds for which a namespace that was full refuses without another count
 _COUNT = """

@@ -15,8 +15,9 @@ from casare_api.kinds import Kind, Object
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.patches import json_equal
 from casare_store import columns, objects
-from casare_store.batch import Batch, Change, Key
+from casare_store.batch import Batch, Change
 from casare_store.headroom import Room
+from casare_store.known import Key
 
 
 @dataclass(slots=True)
@@ -102,14 +103,11 @@ def _apply(batch: Batch, operation: Operation, context: Context) -> Object | Non
             return old
     if operation.dry_run:
         return _unnumbered(new) if new is not None else old
-    last = new
-    if old is not None and new is not None and objects.is_gone(new):
-        new = None
     state = batch.stage(operation.kind, old, new)
     _check_size(operation, old, batch.changes[-1])
     if state is None:
         known.pop(key, None)
-        return last or batch.changes[-1].state
+        return new or batch.changes[-1].state
     known[key] = state
     return state
 

@@ -14,8 +14,9 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from casare_store import changes, connection
-from casare_store.batch import Batch, Key, begin
+from casare_store.batch import Batch, begin
 from casare_store.changes import Head
+from casare_store.known import Key
 from casare_store.schema import PATIENCE, wait_for_schema
 from casare_store.sealing import Sealer
 from casare_store.writer import Writer

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 from casare_api.kinds import Object
 from casare_api.machinery.errors import ApiError
-from casare_store.batch import Key
 from casare_store.changes import Own
 from casare_store.headroom import Headroom
+from casare_store.known import Key
 from casare_store.lane import Answers, Item, Lane
 from casare_store.operations import Answer, Operation
 from casare_store.sealing import Sealer

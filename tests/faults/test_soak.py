@@ -215,7 +215,7 @@ class Soak:
             self.strike(blow)
         while not all(task.done() for task in (submitting, *self.fates)) or await self.unfinished():
             self.check_lives()
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3)  # between two looks at the database, which has no way to tell us
         await asyncio.gather(*self.fates)
         self.tell("all have ended")
         for life in self.lives.values():
@@ -249,7 +249,7 @@ class Soak:
             await asyncio.wait([life])
             robot.line.close()
             if fate in ("stays away", "falls silent"):
-                await asyncio.sleep(SILENCE)
+                await asyncio.sleep(SILENCE)  # the fate itself: the servers' leases run out in real time
             if fate != "falls silent":
                 robot.agent.let_go()
                 robot.agent, robot.wanted = Agent(robot.book, robot.agent.journal if fate == "returns" else {}), {}

@@ -215,7 +215,8 @@ def _share(uid: str, failures: int) -> float:
 def _is_repeated(job: Object, robot_uid: str, said: Mapping[str, Any]) -> bool:
     """Whether this final report was recorded already: the same attempt of the same robot with the same outcome.
 
-    The attempt's own outcome counts: a job that failed because its robot was lost did not hear that it failed.
+    The attempt's own outcome counts: a job that failed because its robot was lost did not hear that it failed. What is
+    said of an attempt that is still live is news, whatever the list of those that are over says.
     """
     status = job.get("status") or _NOTHING
     past = status.get("attempts")

@@ -126,9 +126,7 @@ def _after(
 
 def _stage(batch: Batch, one: Named, obj: Object, new: Object | None) -> None:
     changed = new and objects.changed(one.kind, obj, new)
-    if changed is None or objects.is_gone(changed):
-        batch.stage(one.kind, obj, None)
-    elif changed != obj:
+    if changed != obj:
         batch.stage(one.kind, obj, changed)
 
 

@@ -92,6 +92,6 @@ class Garbage:
                 new = admission.going(kind, obj, batch.now)
                 new = new and objects.changed(kind, obj, new)
                 if new != obj:
-                    batch.stage(kind, obj, None if new is None or objects.is_gone(new) else new)
+                    batch.stage(kind, obj, new)
             await batch.commit()
         return len(batch.changes)

@@ -20,7 +20,7 @@ from casare_api.kinds.robot import ROBOT
 from casare_api.machinery import times
 from casare_api.machinery.durations import format_duration, parse_duration
 from casare_controller.isolating import Aside
-from casare_store import objects, queues
+from casare_store import queues
 from casare_store.batch import Batch
 from casare_store.events import Recorder
 from casare_store.store import Store
@@ -152,6 +152,6 @@ def _stage(batch: Batch, jobs: list[Object], move: Callable[[Object, datetime], 
     for job in jobs:
         new = move(job, batch.now)
         if new is not job:
-            staged = batch.stage(JOB, job, None if objects.is_gone(new) else new)
+            staged = batch.stage(JOB, job, new)
             changed.append(staged or new)
     return changed

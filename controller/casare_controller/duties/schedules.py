@@ -26,10 +26,11 @@ from casare_api.machinery import names, templates, times
 from casare_api.machinery.admission import admit
 from casare_api.machinery.errors import ApiError
 from casare_store import admission, objects
-from casare_store.batch import IDEMPOTENCY, Batch, Change, Key, OutcomeUnknown
+from casare_store.batch import IDEMPOTENCY, Batch, Change, OutcomeUnknown
 from casare_store.connection import DatabaseError
 from casare_store.events import Recorder
 from casare_store.headroom import Headroom
+from casare_store.known import Key
 from casare_store.operations import Context, Found, Operation, apply
 from casare_store.store import Store
 

@@ -74,7 +74,7 @@ class Timers:
                 new = over(obj, batch.now)
                 if new is obj or new == obj:
                     continue
-                batch.stage(kind, obj, None if new is None or objects.is_gone(new) else new)
+                batch.stage(kind, obj, new)
                 moved += 1
                 if kind is JOB and new is not None and lifecycle.phase(new) is not lifecycle.phase(obj):
                     told.append(new)
