@@ -9,8 +9,9 @@ from ..conftest import until
 from .conftest import NOWHERE, Api, Object, is_status, work
 
 
-def soon(seconds: float = 1) -> str:
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+def soon() -> str:
+    """A moment that is still to come when the schedule is made, however busy the machine: one that is over never fires."""
+    return (datetime.now(UTC) + timedelta(seconds=3)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def schedule(api: Api, name: str = "s", **spec: object) -> Object:

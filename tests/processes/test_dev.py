@@ -93,7 +93,7 @@ class Tiny:
     @property
     def env(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if name in ("PYENV_ROOT", "LANG")}
-        return {**kept, "PATH": f"{self.home}{os.pathsep}{os.environ['PATH']}", "HOME": str(self.home)}
+        return {**kept, "PATH": f"{self.home}{os.pathsep}{os.environ['PATH']}", "HOME": str(self.home), "PYTHON": "python3"}
 
     def dev(self, *arguments: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

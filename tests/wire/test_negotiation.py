@@ -190,7 +190,8 @@ def test_metadata_alone_is_told_of_a_list(api: Api, kind: str) -> None:
 
 def test_metadata_alone_is_told_in_a_watch(robots: Api) -> None:
     found = events(robots, ONE, allowWatchBookmarks="true")
-    assert [one["type"] for one in found] == ["ADDED", "ADDED", "BOOKMARK"]
+    assert [one["type"] for one in found[:3]] == ["ADDED", "ADDED", "BOOKMARK"]
+    assert {one["type"] for one in found[2:]} == {"BOOKMARK"}, "there is one more where half a minute ends meanwhile"
     assert all(set(one["object"]) == {"kind", "apiVersion", "metadata"} for one in found)
     assert {one["object"]["kind"] for one in found} == {"PartialObjectMetadata"}
     assert found[0]["object"]["metadata"] == robots.get("Robot", "a")["metadata"]
