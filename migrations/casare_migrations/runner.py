@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-HEAD = "0006"
+HEAD = "0007"
 _LOCK = 0x0CA5A5E1
 
 

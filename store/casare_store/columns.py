@@ -102,7 +102,8 @@ def _robot(robot: Object) -> tuple[Any, ...]:
     spec, status = robot["spec"], robot.get("status") or {}
     used = (status.get("slots") or {}).get("used") or 0
     robot_id = spec.get("robotId") or robot["metadata"]["name"]
-    return status.get("phase") or "Pending", used, spec.get("maxConcurrentJobs") or 1, robot_id, spec.get("environment")
+    slots, shown = spec.get("maxConcurrentJobs") or 1, spec.get("displayName") or robot_id
+    return status.get("phase") or "Pending", used, slots, robot_id, spec.get("environment"), shown
 
 
 def _apikey(key: Object) -> tuple[Any, ...]:
@@ -149,7 +150,14 @@ _INDEX: dict[str, tuple[tuple[tuple[str, str], ...], Callable[[Object], tuple[An
         _job,
     ),
     "Robot": (
-        (("phase", "text"), ("used", "int4"), ("slots", "int4"), ("robot_id", "text"), ("environment", "text")),
+        (
+            ("phase", "text"),
+            ("used", "int4"),
+            ("slots", "int4"),
+            ("robot_id", "text"),
+            ("environment", "text"),
+            ("display", "text"),
+        ),
         _robot,
     ),
     "Schedule": ((("due", "timestamptz"),), lambda schedule: (_fire_due(schedule),)),
