@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from casare_dashboard import jobs_page, robots_page, session, theme
+from casare_dashboard import jobs_page, keys_page, robots_page, session, theme
 from casare_dashboard.settings import DashboardSettings
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def main() -> None:
     pages = [
         st.Page(robots_page.show, title="Robots", icon=":material/smart_toy:", url_path="robots", default=True),
         st.Page(jobs_page.show, title="Jobs", icon=":material/list_alt:", url_path="jobs"),
+        st.Page(keys_page.show, title="Keys", icon=":material/key:", url_path="keys"),
     ]
     page = st.navigation(pages, position="hidden")
     _header(pages, signed_in)

@@ -17,6 +17,7 @@ ROW = 35  # pixels
 # Columns that sort as numbers and show as people write them, with the type that may lack a value.
 NUMBERS = {
     "Last seen": ("float64", words.age),
+    "Last used": ("float64", words.age),
     "Duration": ("float64", words.span),
     "Age": ("float64", words.age),
     "Attempt": ("Int64", str),

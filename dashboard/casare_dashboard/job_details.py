@@ -7,13 +7,14 @@ from datetime import datetime
 import streamlit as st
 
 from casare_api.kinds import Object, dig
-from casare_api.machinery.errors import ApiError
-from casare_client.errors import Unreachable
-from casare_dashboard import event_views, job_views, parts
+from casare_dashboard import deeds, event_views, job_views, parts
 from casare_dashboard.log_views import Tail
 from casare_dashboard.session import Focus, Session
 
-_ASKED, _TROUBLE = "jobs_cancel_asked", "jobs_cancel_trouble"
+_CANCEL = deeds.Deed(
+    "cancel", "Cancel job", "cancelled", lambda: {"spec": {"cancel": True}}, "End this job for good?", "Yes, cancel it",
+    "Keep it",
+)  # fmt: skip
 
 
 def show(session: Session, listed: Object, server_is_there: bool, now: datetime) -> None:
@@ -22,7 +23,7 @@ def show(session: Session, listed: Object, server_is_there: bool, now: datetime)
     seen = (focus.object.read() if server_is_there else focus.object.peek()).value
     job = seen if seen is not None and not _older(seen, listed) else listed
     with st.container(border=True, key="details"):
-        _head(session, focus, job, server_is_there)
+        _head(session, job, server_is_there)
         _standing(job)
         parts.facts(job_views.details(job, now))
         _given_and_gave(job)
@@ -36,47 +37,18 @@ def _older(seen: Object, listed: Object) -> bool:
     return all(version.isdigit() for version in versions) and int(versions[0]) < int(versions[1])
 
 
-def _head(session: Session, focus: Focus, job: Object, server_is_there: bool) -> None:
+def _head(session: Session, job: Object, server_is_there: bool) -> None:
+    possible = [_CANCEL] if server_is_there and _can_be_cancelled(session, job) else []
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         name = dig(job, "metadata", "name")
         st.subheader(f"{name} {parts.badges([job_views.phase(job)])}", anchor=False, width="content")
-        can_be_cancelled = server_is_there and not job_views.is_final(job) and session.may_change(job)
-        if can_be_cancelled and not job_views.is_being_cancelled(job):
-            asked = st.session_state.get(_ASKED) == focus.uid
-            st.button("Cancel job", key="cancel", width="content", disabled=asked, on_click=_ask, args=(focus.uid,))
-    if can_be_cancelled and st.session_state.get(_ASKED) == focus.uid:
-        _confirm(session, focus, job)
-    uid, trouble = st.session_state.get(_TROUBLE) or (None, "")
-    if uid == focus.uid:
-        st.error(parts.escaped(trouble), icon=":material/error:")
+        deeds.buttons(session, job, possible)
+    deeds.outcome(session, job, possible)
 
 
-def _confirm(session: Session, focus: Focus, job: Object) -> None:
-    """The question before the deed. Callbacks act: a click must not be lost to a redraw that comes in between."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown("End this job for good?", width="content")
-        sent = (session, focus, job)
-        st.button("Yes, cancel it", type="primary", key="cancel_yes", width="content", on_click=_send_cancel, args=sent)
-        st.button("Keep it", key="cancel_no", width="content", on_click=_ask, args=(None,))
-
-
-def _ask(uid: str | None) -> None:
-    """Whose end is asked about; None: nobody's any more."""
-    st.session_state[_ASKED] = uid
-    st.session_state[_TROUBLE] = None
-
-
-def _send_cancel(session: Session, focus: Focus, job: Object) -> None:
-    _ask(None)
-    metadata = job["metadata"]
-    try:
-        session.client.patch("Job", metadata["name"], {"spec": {"cancel": True}}, metadata["namespace"])
-    except ApiError as error:
-        st.session_state[_TROUBLE] = (focus.uid, f"The job was not cancelled: {error.message}")
-    except Unreachable as error:
-        st.session_state[_TROUBLE] = (focus.uid, f"Whether the job was cancelled is not known: {error}")
-    session.jobs.hurry()
-    focus.object.hurry()
+def _can_be_cancelled(session: Session, job: Object) -> bool:
+    is_asked = job_views.is_final(job) or job_views.is_being_cancelled(job)
+    return not is_asked and session.may("patch", "Job", dig(job, "metadata", "namespace"))
 
 
 def _standing(job: Object) -> None:

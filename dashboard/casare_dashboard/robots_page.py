@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from casare_api.kinds import Object, dig
-from casare_dashboard import event_views, grid, job_views, parts, robot_views
+from casare_dashboard import deeds, event_views, grid, job_views, parts, robot_deeds, robot_views
 from casare_dashboard.session import Session
 
 _GRID = "robots_grid"
@@ -72,7 +72,7 @@ def _table(found: list[Object], now: datetime) -> str | None:
 def _details(session: Session, robot: Object, server_is_there: bool, now: datetime) -> None:
     focus = session.look_at("Robot", robot)
     with st.container(border=True, key="details"):
-        st.subheader(f"{robot_views.title(robot)} {parts.badges(robot_views.statuses(robot))}", anchor=False)
+        _head(session, robot, server_is_there)
         parts.facts(robot_views.details(robot, now))
         jobs = (session.jobs.read() if server_is_there else session.jobs.peek()).value or []
         st.markdown("**Jobs in hand**")
@@ -88,6 +88,17 @@ def _details(session: Session, robot: Object, server_is_there: bool, now: dateti
         events = (focus.events.read() if server_is_there else focus.events.peek()).value or []
         st.markdown("**Events**")
         parts.small_table(event_views.rows(events, now), "Nothing was recorded lately.")
+
+
+def _head(session: Session, robot: Object, server_is_there: bool) -> None:
+    may = server_is_there and session.may("patch", "Robot", dig(robot, "metadata", "namespace"))
+    possible = robot_deeds.deeds(robot) if may else []
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        title = f"{parts.escaped(robot_views.title(robot))} {parts.badges(robot_views.statuses(robot))}"
+        st.subheader(title, anchor=False, width="content")
+        with st.container(horizontal=True, width="content"):
+            deeds.buttons(session, robot, possible)
+    deeds.outcome(session, robot, possible)
 
 
 def _nobody() -> None:

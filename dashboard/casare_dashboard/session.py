@@ -10,9 +10,11 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 import streamlit as st
 
-from casare_api.kinds import Object, dig
+from casare_api.kinds import KINDS, Object, dig
+from casare_api.kinds.reviews import REVIEWS
 from casare_api.machinery.errors import ApiError
 from casare_client.client import Client
 from casare_client.config import Config
@@ -24,6 +26,7 @@ from casare_dashboard.snapshots import Snapshot
 TIMEOUT = 10.0  # seconds for an answer; a page can't wait longer
 _FORBIDDEN = "This key may not look at the robots and jobs of this namespace."
 _SESSION, _MESSAGE = "casare_session", "casare_message"
+ACCESS = next(review for review in REVIEWS if review.kind == "SelfSubjectAccessReview")
 
 
 @dataclass
@@ -44,8 +47,9 @@ class Session:
     namespace: str | None  # None: all of them
     robots: Snapshot[list[Object]]
     jobs: Snapshot[list[Object]]
+    keys: Snapshot[list[Object]]
     focus: dict[str, Focus] = field(default_factory=dict)
-    may_change_jobs: dict[str, bool] = field(default_factory=dict)
+    _may: dict[tuple[str, str, str], bool] = field(default_factory=dict)
 
     @property
     def server(self) -> str:
@@ -60,20 +64,21 @@ class Session:
             held = self.focus[kind] = _focus(self.client, kind, obj)
         return held
 
-    def may_change(self, job: Object) -> bool:
-        """Whether this key may change jobs here. Asked once a namespace, by a change that changes nothing."""
-        namespace, name = dig(job, "metadata", "namespace"), dig(job, "metadata", "name")
-        if namespace not in self.may_change_jobs:
+    def may(self, verb: str, kind: str, namespace: str) -> bool:
+        """Whether this key may do that there, as the server says. Asked once; False while it can't be asked."""
+        asked = (verb, kind, namespace)
+        if asked not in self._may:
             try:
-                self.client.patch("Job", name, {}, namespace, dry_run=True)
-                self.may_change_jobs[namespace] = True
-            except ApiError as error:
-                if error.status != 403:
-                    return False  # it says nothing about the key: ask again next time
-                self.may_change_jobs[namespace] = False
-            except Unreachable:
-                return False
-        return self.may_change_jobs[namespace]
+                self._may[asked] = _may(self.client, *asked)
+            except (ApiError, Unreachable):
+                return False  # ask again next time
+        return self._may[asked]
+
+    def changed(self, kind: str) -> None:
+        """Something of this kind was changed here: what is shown of it is asked for anew."""
+        {"Robot": self.robots, "Job": self.jobs, "ApiKey": self.keys}[kind].hurry()
+        if kind in self.focus:
+            self.focus[kind].object.hurry()
 
 
 def current() -> Session | None:
@@ -98,8 +103,8 @@ def sign_in(settings: DashboardSettings, key: str, namespace: str) -> str | None
     for reach in (None, name):
         problem = _refusal(client, reach)
         if problem is None:
-            robots, jobs = (_all(client, kind, reach) for kind in ("Robot", "Job"))
-            st.session_state[_SESSION] = Session(client, reach, robots, jobs)
+            robots, jobs, keys = (_all(client, kind, reach) for kind in ("Robot", "Job", "ApiKey"))
+            st.session_state[_SESSION] = Session(client, reach, robots, jobs, keys)
             st.session_state.pop(_MESSAGE, None)
             return None
         if problem != _FORBIDDEN:
@@ -141,6 +146,15 @@ def _refusal(client: Client, namespace: str | None) -> str | None:
 
 def _all(client: Client, kind: str, namespace: str | None) -> Snapshot[list[Object]]:
     return Snapshot(lambda: _items(client.list(kind, namespace, all_namespaces=namespace is None)))
+
+
+def _may(client: Client, verb: str, kind: str, namespace: str) -> bool:
+    """The server's own answer: what it says here is what it does."""
+    meant = {"verb": verb, "group": KINDS[kind].group, "resource": KINDS[kind].plural, "namespace": namespace}
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+              "spec": {"resourceAttributes": meant}}  # fmt: skip
+    answer = client.request("POST", ACCESS.path, content=orjson.dumps(review))
+    return bool(dig(answer.json(), "status", "allowed"))
 
 
 def _focus(client: Client, kind: str, obj: Object) -> Focus:

@@ -13,6 +13,7 @@ COLOURS = {
     "Idle": "green", "Busy": "blue", "Pending": "gray", "Offline": "red", "Paused": "orange", "Drained": "orange",
     "Queued": "violet", "Assigned": "blue", "Running": "blue", "Succeeded": "green", "Failed": "red",
     "Cancelled": "gray", "Expired": "orange", "Lost": "red", "True": "green", "False": "red",
+    "Draining": "orange", "Maintenance": "orange", "Active": "green", "Revoked": "red",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
@@ -95,6 +96,43 @@ def test_robots_show_their_state_live_and_in_detail(page: Page, server: Server, 
     expect(details(page).get_by_text("Ready", exact=True)).to_be_visible()
     page.get_by_role("textbox", name="Search").fill("there is no such robot")
     expect(page.get_by_text("No robot fits the filter.")).to_be_visible()
+
+
+def test_a_robot_is_paused_resumed_and_drained(page: Page, server: Server, client: Client) -> None:
+    client.create(robot("by-hand", {}))
+    signed_in(page, server)
+    expect_row(page, "by-hand", "Pending")
+    choose(page, "by-hand")
+    for button, wanted in (("Pause", "Paused"), ("Drain", "Drained"), ("Resume", "Active")):
+        details(page).get_by_role("button", name=button, exact=True).click()
+        expect(details(page).get_by_role("button", name=button, exact=True)).to_have_count(0)
+        assert client.get("Robot", "by-hand")["spec"]["desiredState"] == wanted
+    details(page).get_by_role("button", name="Restart").click()
+    until(lambda: "restartRequestedAt" in client.get("Robot", "by-hand")["spec"], "its agent is asked to restart")
+
+
+def test_a_key_is_made_shown_once_and_taken_back(page: Page, server: Server, client: Client) -> None:
+    signed_in(page, server, "Keys")
+    page.get_by_text("New key").click()
+    page.get_by_label("Name").fill("auditor")
+    page.get_by_role("button", name="Make the key").click()
+    expect(page.get_by_text("A key for a robot needs the robot's id.")).to_be_visible()
+    page.get_by_role("combobox", name="Role").click()
+    page.get_by_role("option", name="viewer").click()
+    page.get_by_role("button", name="Make the key").click()
+    shown = page.locator(".st-key-new_key code")
+    expect(shown).to_contain_text("crpa_")
+    key = shown.inner_text().strip()
+    assert Client(replace(client.config, key=key)).get("ApiKey", "auditor")["spec"]["role"] == "viewer"
+    page.get_by_role("button", name="I have it").click()
+    expect(page.get_by_text("New key")).to_be_visible()
+    expect_row(page, "auditor", "Active", "viewer")
+    assert key not in page.content() and key not in server.log("dashboard")
+    choose(page, "auditor")
+    details(page).get_by_role("button", name="Revoke").click()
+    details(page).get_by_role("button", name="Yes, revoke it").click()
+    expect_row(page, "auditor", "Revoked")
+    assert client.get("ApiKey", "auditor")["spec"]["revoked"] is True
 
 
 def test_a_job_is_followed_from_its_wait_to_its_end_with_its_log(page: Page, server: Server, client: Client) -> None:
