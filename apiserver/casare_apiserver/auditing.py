@@ -56,7 +56,7 @@ def caller(who: Identity, address: str, verb: str, resource: str, subresource: s
     if verb in READ or (resource, subresource) in REPORTS:
         return None
     full = resource if subresource is None else f"{resource}/{subresource}"
-    return Caller(who.name, who.role, address, verb, full, who.namespace, who.key_uid)
+    return Caller(auditing.plain(who.name), who.role, address, verb, full, who.namespace, who.key_uid)
 
 
 def refusal(

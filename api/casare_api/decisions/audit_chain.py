@@ -79,8 +79,8 @@ class Check:
         """The next row. Raises Broken."""
         at = self.last
         if row.seq != at.seq + 1:
-            missing = f"row {at.seq + 1} is" if row.seq == at.seq + 2 else f"rows {at.seq + 1} to {row.seq - 1} are"
-            raise Broken(f"{missing} missing" if row.seq > at.seq else f"row {row.seq} is there twice")
+            is_gap = row.seq > at.seq
+            raise Broken(_missing(at.seq + 1, row.seq - 1) if is_gap else f"row {row.seq} is there twice")
         if hashed(at.hash, row.entry.encode()) != row.hash:
             raise Broken(f"row {row.seq} was changed, or is not the one that was written behind row {at.seq}")
         entry = orjson.loads(row.entry)
@@ -94,12 +94,16 @@ class Check:
     def finish(self, head: Link) -> None:
         """The end of the log; `head` is what the store keeps beside it. Raises Broken."""
         if self.last.seq < head.seq:
-            raise Broken(f"rows {self.last.seq + 1} to {head.seq} are missing at the end")
+            raise Broken(f"{_missing(self.last.seq + 1, head.seq)} at the end")
         if self.last != head:
             raise Broken(f"the log ends with {self.last}, and the store says that it ends with {head}")
         if self.start.seq and self.dropped != self.start and not (self.dropped and self.dropped.seq > self.start.seq):
             why = "and no row says that they were dropped by their age"
-            raise Broken(f"rows 1 to {self.start.seq} are missing, {why}")
+            raise Broken(f"{_missing(1, self.start.seq)}, {why}")
         if self._missing:
             said = f"no row has the hash {min(self._missing)[:16]}..."
             raise Broken(f"{said}: rows were cut off at the end, or rewritten from some row on")
+
+
+def _missing(first: int, last: int) -> str:
+    return f"row {first} is missing" if first == last else f"rows {first} to {last} are missing"

@@ -142,5 +142,7 @@ def dropped(through: int, hash_: str, count: int) -> Object:
 
 def plain(text: str) -> str:
     """What a caller made up (a path, a name) as it may stand in a row: printable, short, text for any database."""
+    if len(text) <= ANYTHING and text.isprintable():
+        return text
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:ANYTHING])
 
