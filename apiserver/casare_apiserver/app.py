@@ -19,14 +19,17 @@ from starlette.exceptions import HTTPException
 from casare_api.kinds.core import NAMESPACE
 from casare_api.machinery.errors import ApiError
 from casare_apiserver import metrics
+from casare_apiserver.addresses import Addresses
 from casare_apiserver.agents import Agents
 from casare_apiserver.artifacts import Artifacts
+from casare_apiserver.auditing import Refusals
 from casare_apiserver.auth import Keys, digest
 from casare_apiserver.budget import Budget
 from casare_apiserver.describing import Describing
 from casare_apiserver.documents import describe
 from casare_apiserver.files import Files
 from casare_apiserver.fitting import Fitting
+from casare_apiserver.limits import Limits
 from casare_apiserver.reading import Reading
 from casare_apiserver.retrying import Retrying
 from casare_apiserver.routes import Router
@@ -78,7 +81,10 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     heartbeats = Heartbeats(beats, [store.pool])
     events = Recorder(store.writer, "apiserver")
     agents = Agents(store, hub, heartbeats, events)
-    keys = Keys(store, hub, admin_hash, lambda uid: _cut(hub, uid))
+    addresses, limits, refusals = Addresses.parse(settings.trusted_proxies), Limits.of(settings), Refusals(store)
+    keys = Keys(
+        store, hub, admin_hash, lambda uid: _cut(hub, uid), lambda scope: limits.check_stranger(addresses.of(scope))
+    )
     ready = False
     app = build(lambda: ready and heartbeats.is_fresh() and hub.is_fresh())
     fitting = Fitting(store, hub)
@@ -87,7 +93,8 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     reading, writing = Reading(store, hub, opened, budget), Writing(store, fitting, opened, budget)
     router = Router(
         app, Describing(release()), reading, writing, Retrying(store, fitting, opened), agents, Files(store, files),
-        Artifacts(store, agents, parts), keys, lambda: ready, settings.stall_seconds,
+        Artifacts(store, agents, parts), keys, lambda: ready, refusals, addresses, limits,
+        settings.stall_seconds,
     )
     try:
         await _ensure_default_namespace(store)
@@ -101,6 +108,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
         await beats.open()
         heartbeats.start()
         events.start()
+        refusals.start()
         ready = True
         memory.settle()
         yield Server(store, hub, heartbeats, events, router)
@@ -112,6 +120,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
         await files.close(timeout=2)
         await parts.close(timeout=2)
         await events.stop()
+        await refusals.stop()
         await store.close()
 
 

@@ -45,12 +45,16 @@ def digest(key: str) -> str:
 
 @dataclass(slots=True)
 class Keys:
-    """The keys that are good now. `on_cut` is called with the uid of every key that stops being good."""
+    """The keys that are good now. `on_cut` is called with the uid of every key that stops being good.
+
+    `on_unknown` is called before the store is asked about a key that nobody knows; it may refuse to.
+    """
 
     store: Store
     hub: Hub
     admin_hash: str
     on_cut: Callable[[str], None]
+    on_unknown: Callable[[Scope], None] = lambda scope: None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _by_hash: dict[str, _Known] = field(default_factory=dict)
     _hash_of: dict[str, str] = field(default_factory=dict)  # key's uid -> hash
@@ -87,6 +91,7 @@ class Keys:
             return ANONYMOUS
         found = self._find(digest(key))
         if found is None:
+            self.on_unknown(scope)
             await self._catch_up()
             found = self._find(digest(key))
         if found is None:

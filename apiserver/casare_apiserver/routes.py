@@ -18,18 +18,22 @@ from casare_api.kinds import GROUP, SERVED, Kind
 from casare_api.kinds.job import JOB
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import FieldSelector
-from casare_apiserver import metrics, wire
+from casare_apiserver import auditing, metrics, wire
+from casare_apiserver.addresses import Addresses
 from casare_apiserver.agents import Agents
 from casare_apiserver.artifacts import Artifacts
+from casare_apiserver.auditing import AuditLog, Refusals
 from casare_apiserver.auth import Keys
 from casare_apiserver.describing import Describing
 from casare_apiserver.files import Files
+from casare_apiserver.limits import Limits
 from casare_apiserver.reading import Reading
 from casare_apiserver.retrying import Retrying
 from casare_apiserver.targets import Target
 from casare_apiserver.why import Why
 from casare_apiserver.wire import Receive, Request, Scope, Send
 from casare_apiserver.writing import Writing
+from casare_store.auditing import CALLER
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Handler = Callable[[Request, Target], Awaitable[None]]
@@ -38,6 +42,7 @@ log = structlog.get_logger(__name__)
 _SPECIAL = {("robots", "report"), ("jobs", "log"), ("jobs", "retry"), ("jobs", "why"), ("apikeys", "token"),
             ("jobs", "artifacts")}
 _NAMED = {("workflows", "revisions"), ("jobs", "artifacts")}  # with a name behind them
+PROBES = frozenset({"/healthz", "/livez", "/readyz"})
 _ROOTS = {f"{kind.root}/": kind.group for kind in SERVED}
 _BY_PLURAL = {(kind.group, kind.plural): kind for kind in SERVED}
 _VERBS: dict[str, Verb] = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch",
@@ -55,6 +60,11 @@ class Path:
     subresource: str | None = None
     rest: str | None = None
 
+    @property
+    def is_report(self) -> bool:
+        """Whether it is where robots say what they do."""
+        return (self.plural, self.subresource) in auditing.REPORTS
+
 
 def parse(path: str) -> Path | None:
     """The parts of a decoded resource path, None for any other path. A slash at the end means nothing."""
@@ -70,7 +80,7 @@ def parse(path: str) -> Path | None:
     plural, name, subresource, rest = (*parts, None, None, None)[:4]
     assert plural is not None
     kind = _BY_PLURAL.get((group, plural))
-    is_known = kind.namespaced or namespace is None if kind else group == GROUP and plural == "blobs"
+    is_known = kind.namespaced or namespace is None if kind else group == GROUP and plural in ("blobs", "audit")
     return Path(group, namespace, plural, name, subresource, rest) if is_known else None
 
 
@@ -88,13 +98,18 @@ class Router:
     artifacts: Artifacts
     keys: Keys
     is_ready: Callable[[], bool]
+    refusals: Refusals
+    addresses: Addresses
+    limits: Limits
     stall_seconds: float = 30.0
     why: Why = field(init=False)
+    audit: AuditLog = field(init=False)
     _verbs: dict[Verb, Handler] = field(init=False)
     _specials: dict[tuple[str, str | None, Verb], Handler] = field(init=False)
 
     def __post_init__(self) -> None:
         self.why = Why(self.writing.store, self.writing)
+        self.audit = AuditLog(self.writing.store)
         self._verbs = {
             "get": self.reading.get, "list": self.reading.list, "watch": self.reading.watch,
             "create": self.writing.create, "update": self.writing.replace, "patch": self.writing.patch,
@@ -113,12 +128,13 @@ class Router:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = parse(scope["path"]) if scope["type"] == "http" else None
         if path is None and not (scope["type"] == "http" and self.describing.knows(scope["path"])):
-            await self.other(scope, receive, wire.tracked(send))
+            await self._pass_on(scope, receive, wire.tracked(send))
             return
         begun, sent = perf_counter(), _Sent(send)
         try:
             await self._serve(path, scope, receive, sent)
         except ApiError as error:
+            self._note_refusal(path, scope, error, sent.identity)
             await sent.refuse(error)
         except psycopg.DataError:  # a name or a selector that no stored text can be
             why = "a name or a selector holds characters that no stored text has (such as NUL)"
@@ -135,10 +151,28 @@ class Router:
             plural = path.plural if path is not None else "discovery"
             metrics.request(scope["method"], plural, sent.status, perf_counter() - begun)
 
-    async def _serve(self, path: Path | None, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What FastAPI serves, for whoever asks; probes are for those who must never be told to wait."""
+        if scope["type"] == "http" and scope["path"] not in PROBES:
+            try:
+                self.limits.check_stranger(self.addresses.of(scope))
+            except ApiError as error:
+                await wire.refuse(send, error)
+                return
+        await self.other(scope, receive, send)
+
+    def _note_refusal(self, path: Path | None, scope: Scope, error: ApiError, who: Identity | None) -> None:
+        """Tells the audit log of an attempt to reach what one may not."""
+        if error.status in (401, 403):
+            kind = _BY_PLURAL.get((path.group, path.plural)) if path is not None else None
+            self.refusals.note(auditing.refusal(who, self.addresses.of(scope), scope, path, kind, error.status))
+
+    async def _serve(self, path: Path | None, scope: Scope, receive: Receive, send: _Sent) -> None:
         if not self.is_ready():
             raise ApiError.unavailable("the server is starting: try again in a moment")
-        identity = await self.keys.identify(scope)
+        CALLER.set(None)  # this task may have been begun by another request, whose connection it shares
+        identity = send.identity = await self.keys.identify(scope)
+        self.limits.check(identity, self.addresses.of(scope), path is not None and path.is_report)
         if not scope["path"].isprintable():
             raise ApiError.bad_request("the path holds characters that no name has")
         request = Request(scope["method"], scope["path"], scope, receive, send, wire.parse_query(scope), identity,
@@ -150,12 +184,16 @@ class Router:
         if path.plural == "blobs":
             await self._blob(request, path)
             return
+        if path.plural == "audit":
+            await self._audit(request, path)
+            return
         kind = _BY_PLURAL[path.group, path.plural]
         target = Target(kind, path.namespace, path.name, path.subresource)
         verb = _verb(request, target)
         _authorize(identity, Attempted(verb, path.plural, path.subresource, path.namespace, path.name), kind)
         if identity.role == "robot" and kind is JOB and path.subresource is None:
             await self._own_jobs_only(request, target, verb)
+        CALLER.set(auditing.caller(identity, self.addresses.of(scope), verb, path.plural, path.subresource))
         await self._handler(request, target, path, verb)(request, target)
 
     def _handler(self, request: Request, target: Target, path: Path, verb: Verb) -> Handler:
@@ -199,6 +237,13 @@ class Router:
             raise _forbidden(request.identity, verb, "blobs", GROUP, path.namespace)
         await self.files.blob(request, path.namespace, path.name)
 
+    async def _audit(self, request: Request, path: Path) -> None:
+        if path.namespace is not None or path.name is not None:
+            raise ApiError(404, "NotFound", "the server could not find the requested resource")
+        if not allowed(request.identity, Attempted("list", "audit")):
+            raise _forbidden(request.identity, "list", "audit", GROUP, None)
+        await self.audit.read(request)
+
     async def _own_jobs_only(self, request: Request, target: Target, verb: Verb) -> None:
         """A robot's key sees the jobs of its robot and no others."""
         who = request.identity
@@ -221,11 +266,12 @@ class Router:
 class _Sent:
     """`send` that knows whether an answer has begun: an error after that can only end the connection."""
 
-    __slots__ = ("_send", "status")
+    __slots__ = ("_send", "identity", "status")
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.status = 0
+        self.identity: Identity | None = None  # of the caller, as soon as it is known
 
     async def __call__(self, message: wire.Message) -> None:
         if message["type"] == "http.response.start":

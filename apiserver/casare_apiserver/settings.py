@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from casare_apiserver.addresses import Addresses
 
 
 class Settings(BaseSettings):
@@ -49,6 +51,28 @@ class Settings(BaseSettings):
         15.0, gt=0, validation_alias="CASARE_HEAD_SECONDS",
         description="Seconds that a client may take to send a request's path and headers before its connection is cut.",
     )
+    trusted_proxies: str = Field(
+        "", validation_alias="CASARE_TRUSTED_PROXIES",
+        description="Addresses and networks, with commas between, whose X-Forwarded-For says who asks.",
+    )
+    limit_per_second: float = Field(
+        500.0, ge=0, validation_alias="CASARE_LIMIT_PER_SECOND",
+        description="Requests a second of one key at one apiserver, after four seconds' worth at once; 0: any number.",
+    )
+    limit_reports_per_second: float = Field(
+        200.0, ge=0, validation_alias="CASARE_LIMIT_REPORTS_PER_SECOND",
+        description="The same of what a robot reports (heartbeats, transitions, logs, files), counted by itself.",
+    )
+    limit_strangers_per_second: float = Field(
+        20.0, ge=0, validation_alias="CASARE_LIMIT_STRANGERS_PER_SECOND",
+        description="The same of one address without a key, or with one that is not good.",
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, text: str) -> str:
+        Addresses.parse(text)
+        return text
 
     def admin(self) -> str:
         """The admin key. Raises ValueError in one line where there is none."""

@@ -6,9 +6,11 @@ import asyncio
 import os
 import signal
 import sys
+from datetime import timedelta
 
 import psycopg
 
+from casare_controller.duties.audit import Audit, age_of
 from casare_controller.duties.deletions import Deletions
 from casare_controller.duties.garbage import Garbage
 from casare_controller.duties.placement import Placement
@@ -30,8 +32,8 @@ def main() -> int:
         print("error: DATABASE_URL is not set: name the database of the fleet", file=sys.stderr)
         return 1
     try:
-        loop.runner()(_run(url))
-    except WrongSchema as error:
+        loop.runner()(_run(url, age_of(os.environ)))
+    except (WrongSchema, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except psycopg.OperationalError as error:
@@ -40,7 +42,7 @@ def main() -> int:
     return 0
 
 
-async def _run(url: str) -> None:
+async def _run(url: str, audit_age: timedelta | None) -> None:
     store = await Store.open_when_ready(url, pool_size=6)
     events = Recorder(store.writer, "controller")
     events.start()
@@ -55,6 +57,7 @@ async def _run(url: str) -> None:
         Schedules(store, events),
         Deletions(store),
         Garbage(store),
+        Audit(store, audit_age),
     ]
     try:
         await Manager(store, duties).run(stop)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-HEAD = "0007"
+HEAD = "0008"
 _LOCK = 0x0CA5A5E1
 
 

@@ -21,10 +21,13 @@ from psycopg.pq import TransactionStatus
 from psycopg.pq.abc import PGresult
 
 from casare_api.decisions import deletion
+from casare_api.decisions.audit_chain import Link
+from casare_api.decisions.auditing import Caller
 from casare_api.kinds import KINDS, Kind, Object
 from casare_api.kinds.job import JOB
 from casare_api.machinery.errors import ApiError
 from casare_store import arrays, changes, columns, moves, news, objects, partitions, rendering, sealing
+from casare_store.auditing import CALLER, Trail
 from casare_store.connection import CHANNEL, HISTORY_LOCK
 from casare_store.known import Key, Known
 from casare_store.pipeline import Connection, Pipeline
@@ -91,16 +94,19 @@ class Change:
 class Batch:
     """An open transaction that holds the history lock. Made by `begin`; ends with `commit` or by leaving it.
 
-    `known` are the objects that `begin` was asked to read.
+    `known` are the objects that `begin` was asked to read. What is staged while `by` is somebody goes into the audit
+    log, in this transaction; what duties and robots do is nobody's.
     """
 
     connection: Connection
     pipeline: Pipeline
     rv: int
     now: datetime
+    trail: Trail
     known: Known = field(default_factory=Known, repr=False)
     sealer: Sealer | None = None
     xid: str = ""  # of the transaction
+    by: Caller | None = None
     changes: list[Change] = field(default_factory=list)
     statements: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
     _sent: int = 0  # changes that are on their way already
@@ -159,6 +165,8 @@ class Batch:
                 self.also(_WAITS, (uid, kind.kind, meta.get("namespace") or "", meta["name"]))
         self.rv = rv
         self.changes.append(change)
+        if self.by is not None:
+            self.trail.note(self.by, kind, old, change.new, rv)
         self._uids.add(uid)
         return change.new
 
@@ -174,6 +182,7 @@ class Batch:
         """Forgets what was staged since a mark. Only for what has not been sent."""
         assert mark[1] >= self._sent, "what was sent can only be rolled back whole"
         self.rv = mark[0]
+        self.trail.back_to(self.rv)
         self._uids.difference_update(change.state["metadata"]["uid"] for change in self.changes[mark[1] :])
         del self.changes[mark[1] :]
         del self.statements[mark[2] :]
@@ -204,6 +213,8 @@ class Batch:
             await self.send()
             for query, args in dict.fromkeys(self.statements):  # many jobs of one class say the same
                 self.pipeline.send(query, args)
+            for query, args in self.trail.close(self.now):
+                self.pipeline.send(query, args)
             if self.changes:
                 kinds = {change.kind.kind for change in self.changes}
                 self.pipeline.send(_HEAD, (str(self.rv), CHANNEL, news.payload(self.rv, kinds)))
@@ -233,12 +244,12 @@ async def begin(connection: Connection, keys: Iterable[Key] = (), sealer: Sealer
             pipeline.send(query)
         kinds = _ask(pipeline, keys)
         _, _, head, *found = await pipeline.finish()
-        rv, now, xid = (head.get_value(0, column) for column in range(3))
-        if rv is None or now is None or xid is None:
+        rv, now, xid, seq, hash_ = (head.get_value(0, column) for column in range(5))
+        if rv is None or now is None or xid is None or seq is None or hash_ is None:
             raise RuntimeError("the table heads is empty: the migrations have not run")
-        moment = _EPOCH + timedelta(microseconds=int(now))
+        moment, trail = _EPOCH + timedelta(microseconds=int(now)), Trail(Link(int(seq), hash_.decode()))
         known = _objects(kinds, found, sealer)
-        yield Batch(connection, pipeline, int(rv), moment, known, sealer, xid.decode())
+        yield Batch(connection, pipeline, int(rv), moment, trail, known, sealer, xid.decode(), CALLER.get())
     except asyncio.CancelledError:
         await connection.close()
         raise
@@ -304,7 +315,10 @@ def _objects(kinds: list[str], results: list[PGresult], sealer: Sealer | None) -
 # -- statements ----------------------------------------------------------------------------------------------------
 
 # The time in microseconds. The transaction gets its number now: after a commit that broke nobody can ask for it.
-_NOW = "SELECT rv, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, pg_current_xact_id()::text FROM heads"
+_NOW = (
+    "SELECT rv, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, pg_current_xact_id()::text, audit_seq, "
+    "audit_hash FROM heads"
+)
 _BEGIN = ("BEGIN", f"SELECT pg_advisory_xact_lock({HISTORY_LOCK})", _NOW)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HEAD = "UPDATE heads SET rv = $1::bigint RETURNING pg_notify($2, $3)"

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from casare_api.decisions.auditing import Caller
 from casare_api.kinds import Kind, Object
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.patches import json_equal
 from casare_store import columns, objects
+from casare_store.auditing import CALLER
 from casare_store.batch import Batch, Change
 from casare_store.headroom import Room
 from casare_store.known import Key
@@ -50,7 +52,8 @@ class Operation:
 
     `mutate` gets the current object (None: there is none) and returns the new one, the same one (nothing to do) or
     None (delete); it raises ApiError to refuse. `reads` are other objects it needs to see. What is found at `instead`
-    stands in the place of what was to be made: nothing is changed then, and the result is a `Found`.
+    stands in the place of what was to be made: nothing is changed then, and the result is a `Found`. `by` is who asks
+    for it: what is made in a request is its caller's, without anybody having to say so.
     """
 
     kind: Kind
@@ -61,6 +64,7 @@ class Operation:
     dry_run: bool = False
     max_bytes: int | None = None  # of the object's text
     instead: Key | None = None
+    by: Caller | None = field(default_factory=CALLER.get)
     key: Key = field(init=False)
     keys: tuple[Key, ...] = field(init=False)  # what no other operation of the same batch may touch
 
@@ -103,6 +107,7 @@ def _apply(batch: Batch, operation: Operation, context: Context) -> Object | Non
             return old
     if operation.dry_run:
         return _unnumbered(new) if new is not None else old
+    batch.by = operation.by
     state = batch.stage(operation.kind, old, new)
     _check_size(operation, old, batch.changes[-1])
     if state is None:
