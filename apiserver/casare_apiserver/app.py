@@ -27,6 +27,7 @@ from casare_apiserver.describing import Describing
 from casare_apiserver.documents import describe
 from casare_apiserver.files import Files
 from casare_apiserver.fitting import Fitting
+from casare_apiserver.policies import Policies
 from casare_apiserver.reading import Reading
 from casare_apiserver.retrying import Retrying
 from casare_apiserver.routes import Router
@@ -78,6 +79,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     heartbeats = Heartbeats(beats, [store.pool])
     events = Recorder(store.writer, "apiserver")
     agents = Agents(store, hub, heartbeats, events)
+    policies = Policies(store, hub)
     keys = Keys(store, hub, admin_hash, lambda uid: _cut(hub, uid))
     ready = False
     app = build(lambda: ready and heartbeats.is_fresh() and hub.is_fresh())
@@ -87,7 +89,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     reading, writing = Reading(store, hub, opened, budget), Writing(store, fitting, opened, budget)
     router = Router(
         app, Describing(release()), reading, writing, Retrying(store, fitting, opened), agents, Files(store, files),
-        Artifacts(store, agents, parts), keys, lambda: ready, settings.stall_seconds,
+        Artifacts(store, agents, parts), keys, policies, lambda: ready, settings.stall_seconds,
     )
     try:
         await _ensure_default_namespace(store)
@@ -96,6 +98,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
         agents.start()
         fitting.start()
         await keys.start()
+        await policies.start()
         await files.open()
         await parts.open()
         await beats.open()
