@@ -30,6 +30,7 @@ from casare_apiserver.documents import describe
 from casare_apiserver.files import Files
 from casare_apiserver.fitting import Fitting
 from casare_apiserver.limits import Limits
+from casare_apiserver.policies import Policies
 from casare_apiserver.reading import Reading
 from casare_apiserver.retrying import Retrying
 from casare_apiserver.routes import Router
@@ -85,6 +86,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     keys = Keys(
         store, hub, admin_hash, lambda uid: _cut(hub, uid), lambda scope: limits.check_stranger(addresses.of(scope))
     )
+    policies = Policies(store, hub)
     ready = False
     app = build(lambda: ready and heartbeats.is_fresh() and hub.is_fresh())
     fitting = Fitting(store, hub)
@@ -93,7 +95,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     reading, writing = Reading(store, hub, opened, budget), Writing(store, fitting, opened, budget)
     router = Router(
         app, Describing(release()), reading, writing, Retrying(store, fitting, opened), agents, Files(store, files),
-        Artifacts(store, agents, parts), keys, lambda: ready, refusals, addresses, limits,
+        Artifacts(store, agents, parts), keys, policies, lambda: ready, refusals, addresses, limits,
         settings.stall_seconds,
     )
     try:
@@ -103,6 +105,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
         agents.start()
         fitting.start()
         await keys.start()
+        await policies.start()
         await files.open()
         await parts.open()
         await beats.open()

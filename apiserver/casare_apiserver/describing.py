@@ -28,7 +28,7 @@ _EXACT, _BELOW = ("/api", "/api/v1", "/apis"), ("/apis/", "/openapi/")
 _QUESTIONS: dict[str, Callable[..., Object]] = {
     "SelfSubjectAccessReview": reviews.access_review,
     "SelfSubjectRulesReview": reviews.rules_review,
-    "SelfSubjectReview": lambda who, body: reviews.self_review(who),
+    "SelfSubjectReview": lambda who, body, policy: reviews.self_review(who),
 }
 _REVIEW_PATHS = {f"/apis/{review.group}/{review.version}/{review.plural}": review for review in REVIEWS}
 _OPENAPI_V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"  # as it is asked for; answered without @
@@ -84,7 +84,7 @@ class Describing:
         body = await bodies.read_object(request)
         if not isinstance(body, dict) or body.get("kind", review.kind) != review.kind:
             raise ApiError.bad_request(f"the body must be an object of kind {review.kind}")
-        await request.object(201, _QUESTIONS[review.kind](request.identity, body))
+        await request.object(201, _QUESTIONS[review.kind](request.identity, body, request.policy))
 
     def _document(self, path: str, request: Request) -> Document | None:
         if path.startswith("/openapi"):

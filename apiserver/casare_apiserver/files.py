@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from casare_api.decisions.granting import check_grant
 from casare_api.kinds import Object
 from casare_api.kinds.apikey import APIKEY
 from casare_api.kinds.core import NAMESPACE
@@ -113,6 +114,7 @@ class Files:
         key = "crpa_" + secrets.token_urlsafe(32)
 
         def change(current: Object, context: Context) -> Object:
+            check_grant(request.identity, request.policy, APIKEY, None, current)
             if current["spec"].get("hash"):
                 raise ApiError(409, "Conflict", f'apikey "{target.name}" has a key already: make another ApiKey, '
                                                 "and revoke this one when nobody uses it")

@@ -82,6 +82,7 @@ class Reading:
         watcher = Watcher(
             query.kind, query.namespace, query.labels, query.fields, 0 if wanted else rv,
             wire.is_set(request.query, "allowWatchBookmarks"), request.identity.key_uid,
+            request.is_welcome,
         )
         try:
             first, at = await (self._open(watcher, query) if wanted is not False or rv else self._from_now(watcher))

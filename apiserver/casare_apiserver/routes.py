@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
+import orjson
 import psycopg
 import structlog
 
-from casare_api.decisions.access import SHARES, Attempted, Identity, Verb, allowed
-from casare_api.kinds import GROUP, SERVED, Kind
+from casare_api.decisions.access import READ, Attempted, Identity, Verb
+from casare_api.decisions.granting import check_grant, is_granting
+from casare_api.decisions.roles import SHARES
+from casare_api.kinds import GROUP, SERVED
 from casare_api.kinds.job import JOB
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import FieldSelector
@@ -27,12 +30,14 @@ from casare_apiserver.auth import Keys
 from casare_apiserver.describing import Describing
 from casare_apiserver.files import Files
 from casare_apiserver.limits import Limits
+from casare_apiserver.policies import Policies
 from casare_apiserver.reading import Reading
 from casare_apiserver.retrying import Retrying
 from casare_apiserver.targets import Target
 from casare_apiserver.why import Why
 from casare_apiserver.wire import Receive, Request, Scope, Send
 from casare_apiserver.writing import Writing
+from casare_store import reads
 from casare_store.auditing import CALLER
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -97,6 +102,7 @@ class Router:
     files: Files
     artifacts: Artifacts
     keys: Keys
+    policies: Policies
     is_ready: Callable[[], bool]
     refusals: Refusals
     addresses: Addresses
@@ -179,7 +185,7 @@ class Router:
                           lambda: self.keys.holds(identity), self.stall_seconds)
         _check_impersonation(request)
         if path is None:
-            await self.describing.serve(request)
+            await self._describe(request)
             return
         if path.plural == "blobs":
             await self._blob(request, path)
@@ -190,11 +196,46 @@ class Router:
         kind = _BY_PLURAL[path.group, path.plural]
         target = Target(kind, path.namespace, path.name, path.subresource)
         verb = _verb(request, target)
-        _authorize(identity, Attempted(verb, path.plural, path.subresource, path.namespace, path.name), kind)
+        what = Attempted(verb, path.plural, path.subresource, path.namespace, path.name, path.group)
+        await self._authorize(request, what)
+        if verb not in READ and is_granting(kind):
+            await self._check_given(request, target)
         if identity.role == "robot" and kind is JOB and path.subresource is None:
             await self._own_jobs_only(request, target, verb)
         CALLER.set(auditing.caller(identity, self.addresses.of(scope), verb, path.plural, path.subresource))
         await self._handler(request, target, path, verb)(request, target)
+
+    async def _authorize(self, request: Request, what: Attempted) -> None:
+        """Whether the caller may do it, and from now on whether he still may. Raises ApiError 403, 503."""
+        who, policies = request.identity, self.policies
+        if not policies.may(who, what):
+            what = _of_one(request, what)
+            if not await policies.may_after_all(who, what):
+                raise _forbidden(who, what)
+        request.policy = policies.current
+        request.is_welcome = lambda: self.keys.holds(who) and policies.may(who, what)
+
+    async def _check_given(self, request: Request, target: Target) -> None:
+        """Before access is given away: by the policy as it is now, and what is below an object by what that gives.
+
+        Handlers check again what the object will be, under the writer's lock. Raises ApiError 403, 503.
+        """
+        if request.identity.is_of_all:
+            return
+        await self.policies.catch_up()
+        request.policy = self.policies.current
+        if target.subresource is None or target.name is None:
+            return
+        text = await reads.get(self.writing.store.pool, target.kind, target.key_namespace, target.name)
+        if text is not None:
+            check_grant(request.identity, request.policy, target.kind, None, orjson.loads(text))
+
+    async def _describe(self, request: Request) -> None:
+        """What a question is answered is what was bound up to now."""
+        if request.method == "POST" and request.identity.subjects:
+            await self.policies.catch_up()
+        request.policy = self.policies.current
+        await self.describing.serve(request)
 
     def _handler(self, request: Request, target: Target, path: Path, verb: Verb) -> Handler:
         """The handler of a target and verb. Raises ApiError 404, 405."""
@@ -233,15 +274,13 @@ class Router:
         if request.method not in ("GET", "HEAD", "PUT") or path.namespace is None or path.name is None:
             raise ApiError(405, "MethodNotAllowed", "files are read and written one by one: GET, HEAD or PUT "
                                                     ".../namespaces/NAMESPACE/blobs/SHA256")
-        if not allowed(request.identity, Attempted(verb, "blobs", None, path.namespace, path.name)):
-            raise _forbidden(request.identity, verb, "blobs", GROUP, path.namespace)
+        await self._authorize(request, Attempted(verb, "blobs", None, path.namespace, path.name, GROUP))
         await self.files.blob(request, path.namespace, path.name)
 
     async def _audit(self, request: Request, path: Path) -> None:
         if path.namespace is not None or path.name is not None:
             raise ApiError(404, "NotFound", "the server could not find the requested resource")
-        if not allowed(request.identity, Attempted("list", "audit")):
-            raise _forbidden(request.identity, "list", "audit", GROUP, None)
+        await self._authorize(request, Attempted("list", "audit", group=GROUP))
         await self.audit.read(request)
 
     async def _own_jobs_only(self, request: Request, target: Target, verb: Verb) -> None:
@@ -315,22 +354,26 @@ def _verb(request: Request, target: Target) -> Verb:
     return verb
 
 
-def _authorize(identity: Identity, what: Attempted, kind: Kind) -> None:
-    if not allowed(identity, what):
-        raise _forbidden(identity, what.verb, what.resource, kind.group, what.namespace, what.name, what.subresource)
+def _of_one(request: Request, what: Attempted) -> Attempted:
+    """A list or a watch of one object alone is about that one, as in Kubernetes."""
+    if what.name is not None or what.verb not in ("list", "watch") or not request.query.get("fieldSelector"):
+        return what
+    try:
+        selector = FieldSelector.parse(request.query["fieldSelector"], ("metadata.name",))
+    except ApiError:
+        return what  # it selects by other fields, too
+    return replace(what, name=selector.exact("metadata.name"))
 
 
-def _forbidden(
-    identity: Identity, verb: Verb, resource: str, group: str, namespace: str | None, name: str | None = None,
-    subresource: str | None = None,
-) -> ApiError:
+def _forbidden(identity: Identity, what: Attempted) -> ApiError:
     """The message of the real API server, which people know."""
+    verb, resource, group, namespace, name = what.verb, what.resource, what.group, what.namespace, what.name
     full = f"{resource}.{group}" if group else resource
     named = f' "{name}"' if name else ""
-    what = f"{resource}/{subresource}" if subresource else resource
+    path = f"{resource}/{what.subresource}" if what.subresource else resource
     where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
     message = (
-        f'{full}{named} is forbidden: User "{identity.name}" cannot {verb} resource "{what}" in API group "{group}" '
+        f'{full}{named} is forbidden: User "{identity.name}" cannot {verb} resource "{path}" in API group "{group}" '
         f"{where}"
     )
     if resource in SHARES and namespace:

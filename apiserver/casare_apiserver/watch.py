@@ -50,6 +50,7 @@ class Watcher:
     since: int
     bookmarks: bool = False
     key_uid: str | None = None
+    is_welcome: Callable[[], bool] = lambda: True  # whether the caller may still see this
     pending: deque[bytes] = field(default_factory=deque)
     size: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)

@@ -11,6 +11,7 @@ import uuid
 from dataclasses import dataclass, field
 
 from casare_api.decisions import explaining, lifecycle
+from casare_api.decisions.access import Attempted, allowed
 from casare_api.decisions.explaining import Around, Contest
 from casare_api.kinds import Object, dig
 from casare_api.kinds.job import JOB
@@ -60,7 +61,7 @@ class Why:
         if explaining.is_settled(job):
             return explaining.explain_settled(job)
         async with self._turns:
-            around = await self._around(job, request.identity.namespace is None)
+            around = await self._around(job, allowed(request.identity, Attempted("list", JOB.plural), request.policy))
             return await asyncio.to_thread(explaining.explain, job, around)
 
     async def _around(self, job: Object, sees_all: bool) -> Around:

@@ -18,6 +18,7 @@ import orjson
 import structlog
 
 from casare_api.decisions.access import Identity
+from casare_api.decisions.policy import NOTHING_BOUND, Policy
 from casare_api.machinery.errors import ApiError
 from casare_apiserver.budget import LARGE, Share
 
@@ -51,9 +52,10 @@ class Request:
     send: Send
     query: dict[str, str]
     identity: Identity
-    is_welcome: Callable[[], bool]  # whether the caller's key is still good: for answers that go on for long
+    is_welcome: Callable[[], bool]  # whether the caller may still do this: for answers that go on for long
     stall_seconds: float  # that a client may leave unread what it is sent, before it is cut off
     warnings: list[str] = field(default_factory=list)
+    policy: Policy = NOTHING_BOUND  # as it was when the request came
     has_stalled: bool = False
     share: Share | None = None  # of the budget for large answers, where this may be one
 

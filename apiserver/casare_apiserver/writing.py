@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from casare_api.decisions.access import PEOPLE_DECIDE, may_serve, robot_may_write
+from casare_api.decisions.granting import check_grant
 from casare_api.kinds import Kind, Object, dig
 from casare_api.kinds.job import JOB
 from casare_api.kinds.robot import ROBOT
@@ -92,7 +93,10 @@ class Writing:
         """Creates it, under another name where one that was generated is taken. Raises ApiError."""
         own, dry_run = owner(request, target), options.dry_run(request)
         for attempt in range(NAME_TRIES):
-            operation = admission.create(target.kind, _named(obj), dry_run, checked, own)
+            named = _named(obj)
+            if named is not obj:  # a key's name may be bound already
+                check_grant(request.identity, request.policy, target.kind, None, named)
+            operation = admission.create(target.kind, named, dry_run, checked, own)
             try:
                 made = await facing.write(self.store.writer, operation)
                 assert made is not None
@@ -326,10 +330,11 @@ def _may_overwrite(kind: Kind) -> bool:
 
 
 def _check_reach(request: Request, kind: Kind, old: Object | None, new: Object) -> None:
-    """A robot's key writes its own Robot and not what people decide about it; nobody's robots reach beyond his key."""
+    """Nobody gives away more than he holds; a robot's key writes its own Robot and not what people decide about it."""
     who = request.identity
-    if kind is ROBOT and not may_serve(who, old, new):
-        raise ApiError(403, "Forbidden", f'the key "{who.name}" reaches the namespace "{who.namespace}" alone: '
+    check_grant(who, request.policy, kind, old, new)
+    if kind is ROBOT and not may_serve(who, old, new, request.policy):
+        raise ApiError(403, "Forbidden", f'"{who.name}" can\'t make robots in all of these namespaces: '
                                          "spec.serves can name no other")
     if who.role == "robot" and not robot_may_write(who, old, new):
         raise ApiError(403, "Forbidden", f'the key of robot "{who.robot_name}" can write only that robot, and not '

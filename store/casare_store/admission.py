@@ -13,6 +13,7 @@ from typing import Any
 
 from casare_api.decisions import deletion, lifecycle
 from casare_api.decisions.deletion import Propagation
+from casare_api.decisions.roles import BUILT_IN
 from casare_api.kinds import KINDS, Kind, Object, dig
 from casare_api.kinds.job import FINAL, TRANSITIONS, JobPhase
 from casare_api.machinery.admission import HIDDEN
@@ -176,6 +177,8 @@ def remove(
         _check_meant(kind, meta, uid, rv)
         if kind.kind == "Namespace" and name == "default":
             raise ApiError.refused(kind, name, "this namespace may not be deleted")
+        if kind.kind == "ClusterRole" and name in BUILT_IN:
+            raise ApiError.refused(kind, name, "it is built in and can't be deleted")
         wanted = current if kind.kind == "Namespace" else deletion.with_policy(current, propagation)
         return going(kind, wanted, context.now, at_once)
 

@@ -181,6 +181,7 @@ _INDEX: dict[str, tuple[tuple[tuple[str, str], ...], Callable[[Object], tuple[An
     "ConfigMap": ((), lambda configmap: ()),
     "Secret": ((("type", "text"),), lambda secret: (secret.get("type"),)),
     "Lease": ((), lambda lease: ()),
+    **dict.fromkeys(("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"), ((), lambda obj: ())),
     "Quota": ((("weight", "int4"), ("max_running", "int4")), _quota),
 }
 

@@ -15,6 +15,7 @@ import orjson
 from casare_api.decisions import config, lifecycle, schedule
 from casare_api.decisions.requirements import class_of
 from casare_api.decisions.retrying import POLICY
+from casare_api.decisions.roles import BUILT_IN
 from casare_api.kinds import KINDS, Kind, Object, dig
 from casare_api.kinds.job import MUTABLE
 from casare_api.kinds.quota import ONLY
@@ -248,6 +249,22 @@ def invalid(kind: str, obj: Object, field: str, message: str) -> ApiError:
     return ApiError.invalid(KINDS[kind], obj["metadata"].get("name") or "", [Cause(field, reason, message)])
 
 
+def _built_in(old: Object | None, new: Object, context: Context) -> Object:
+    """The roles that are always there say what decides: nobody makes them say anything else."""
+    if new["metadata"]["name"] in BUILT_IN:
+        why = "it is built in and can't be changed; make a ClusterRole of another name"
+        raise ApiError.refused(KINDS["ClusterRole"], new["metadata"]["name"], why)
+    return new
+
+
+def _binding(old: Object | None, new: Object, context: Context) -> Object:
+    """What a binding gives stays the same: whoever may change whom it is given to does not change what."""
+    if old is not None and old.get("roleRef") != new.get("roleRef"):
+        why = "Invalid value: cannot change roleRef: delete the binding and make another one"
+        raise invalid(new["kind"], new, "roleRef", why)
+    return new
+
+
 _SETTLE: dict[str, Callable[[Object | None, Object, Context], Object]] = {
     "Job": _job,
     "Workflow": _workflow,
@@ -255,6 +272,9 @@ _SETTLE: dict[str, Callable[[Object | None, Object, Context], Object]] = {
     "Quota": _quota,
     "ApiKey": _apikey,
     "Namespace": _namespace,
+    "ClusterRole": _built_in,
+    "RoleBinding": _binding,
+    "ClusterRoleBinding": _binding,
     "ConfigMap": lambda old, new, context: config.configmap(old, new),
     "Secret": lambda old, new, context: config.secret(old, new),
 }

@@ -47,6 +47,11 @@ SAMPLES: dict[str, Object] = {
     "ConfigMap": {"data": {"site": "berlin"}},
     "Secret": {"data": {"password": "aHVudGVyMg=="}, "type": "Opaque"},
     "Lease": {"spec": {"holderIdentity": "a", "renewTime": "2026-01-01T00:00:00.000000Z"}},
+    "Role": {"rules": [{"verbs": ["get"], "apiGroups": ["fleet.casare.net"], "resources": ["jobs"]}]},
+    "RoleBinding": {
+        "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "oidc:auditors"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "casare:viewer"},
+    },
     "Quota": {"spec": {"weight": 2, "maxRunning": 5}},
 }
 # A change that people may make to each of them, as a merge patch.
@@ -61,6 +66,10 @@ CHANGES: dict[str, Object] = {
     "ConfigMap": {"data": {"site": "paris"}},
     "Secret": {"data": {"password": "aHVudGVyMw=="}},
     "Lease": {"spec": {"holderIdentity": "b"}},
+    "Role": {"rules": [{"verbs": ["list"], "apiGroups": ["fleet.casare.net"], "resources": ["jobs"]}]},
+    "RoleBinding": {
+        "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "oidc:ada"}],
+    },
 }
 ALL_KINDS = sorted(set(SAMPLES) - {"Quota"})  # those whose objects may have any name, and be many
 CHANGEABLE = sorted(CHANGES)  # a namespace has nothing that people could want of it

@@ -77,7 +77,7 @@ def test_without_a_key_nothing_is_allowed(where: str | None) -> None:
 def test_secrets_are_for_admins_alone(where: str | None) -> None:
     who_may = {who for who in EVERYBODY if any(what.resource == "secrets" for what in granted(who, where))}
     assert who_may == ({"server", "admin"} if where == HERE else {"server"})
-    secret = {what for what in everything(HERE) if what.resource == "secrets"}
+    secret = {what for what in everything(HERE) if (what.resource, what.subresource) == ("secrets", None)}
     assert secret <= granted("admin", HERE), "and they may do everything with them"
 
 

@@ -69,7 +69,7 @@ def schema_of(kind: Any) -> dict[str, Any]:
 def test_there_is_a_document_for_every_version_of_a_group_that_has_something() -> None:
     assert set(DOCUMENTS) == {
         "api/v1", FLEET, "apis/coordination.k8s.io/v1", "apis/events.k8s.io/v1", "apis/authorization.k8s.io/v1",
-        "apis/authentication.k8s.io/v1",
+        "apis/authentication.k8s.io/v1", "apis/rbac.authorization.k8s.io/v1",
     }  # fmt: skip
     assert openapi.document("v1", KINDS.values(), "1.2.3") == DOCUMENTS["api/v1"]
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casare_api.decisions.access import ANONYMOUS, REVIEWS, Attempted, Identity, Verb, allowed
-from casare_api.decisions.reviews import READABLE, SERVED, VERBS, Served, access_review, rules_review, self_review
+from casare_api.decisions.reviews import READABLE, VERBS, access_review, attempted, rules_review, self_review
+from casare_api.decisions.served import SERVED, Served
 from casare_api.kinds import GROUP, KINDS
 from casare_api.kinds import reviews as kinds
 from casare_api.machinery.errors import ApiError
@@ -52,7 +53,7 @@ def says_yes(rules: list[Object], group: str, path: str, verb: str, name: str | 
 def asked(namespace: str) -> list[tuple[Served, Verb, str | None, Attempted]]:
     """Everything a request can be: what is created has no name yet."""
     return [
-        (one, verb, name, one.attempted(verb, namespace, name))
+        (one, verb, name, attempted(one, verb, namespace, name))
         for one, verb, name in itertools.product(SERVED, VERBS, NAMES)
         if not (verb == "create" and one.subresource is None and name)
     ]
@@ -159,14 +160,14 @@ def test_who_am_i() -> None:
     assert self_review(EVERYBODY["robot"]) == {
         "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview", "metadata": {},
         "status": {"userInfo": {
-            "username": "key-of-pc-01", "uid": "4", "groups": ["system:authenticated", "casare:role:robot"],
+            "username": "casare:key:team-a:key-of-pc-01", "uid": "4", "groups": ["system:authenticated", "casare:role:robot"],
             "extra": {"fleet.casare.net/namespace": ["team-a"], "fleet.casare.net/robot": ["pc-01"]},
         }},
     }  # fmt: skip
     assert self_review(EVERYBODY["server"])["status"]["userInfo"] == {
         "username": "admin", "groups": ["system:authenticated", "casare:role:admin"],
     }  # fmt: skip
-    assert self_review(ANONYMOUS)["status"]["userInfo"]["groups"] == ["system:unauthenticated", "casare:role:anonymous"]
+    assert self_review(ANONYMOUS)["status"]["userInfo"]["groups"] == ["system:unauthenticated"]
 
 
 def test_a_review_comes_back_with_its_question() -> None:

@@ -71,6 +71,9 @@ JOB = {
 }
 REFERENCE = {"kind": "Job", "namespace": "default", "name": "j", "uid": UID, "apiVersion": "fleet.casare.net/v1"}
 CONDITION = {"type": "Ready", "status": "True", "reason": "Heartbeat", "message": "x", "lastTransitionTime": TIME}
+RULE = {"verbs": ["get"], "apiGroups": ["fleet.casare.net"], "resources": ["jobs"], "resourceNames": ["a"]}
+SUBJECT = {"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "casare:role:viewer"}
+ROLE_REF = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "casare:viewer"}
 SAMPLES: dict[str, dict[str, Any]] = {
     "Namespace": {"status": {"phase": "Active"}},
     "ConfigMap": {"data": {"a": "b"}, "binaryData": {"c": "AAA="}},
@@ -126,6 +129,10 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "spec": {"scheduleName": "month-end", "scheduledTime": TIME},
         "status": {"outcome": "Fired", "jobName": "month-end-1"},
     },
+    "Role": {"rules": [RULE]},
+    "ClusterRole": {"rules": [RULE, {"verbs": ["get"], "nonResourceURLs": ["/metrics"]}]},
+    "RoleBinding": {"subjects": [SUBJECT], "roleRef": {**ROLE_REF, "kind": "Role"}},
+    "ClusterRoleBinding": {"subjects": [SUBJECT], "roleRef": ROLE_REF},
     "Lease": {"spec": {"holderIdentity": "a", "leaseDurationSeconds": 15, "renewTime": "2026-11-22T20:00:00.000001Z"}},
     "Event": {"involvedObject": REFERENCE, "reason": "Started", "message": "x", "type": "Normal", "count": 1,
               "firstTimestamp": TIME, "lastTimestamp": TIME, "source": {"component": "controller"}},

@@ -1,42 +1,74 @@
-"""May this caller do that? The four roles as one pure rule.
+"""May this caller do that? What a key's role and what is bound to the caller let him do, in one pure rule.
 
 Always holds: what is not allowed here is refused. A robot's key reaches its own robot and, by their uid, the jobs it
-was given; every other key reaches its own namespace; only the server's admin key reaches all of them. Whoever shows
-no key is allowed nothing, and whoever shows one may ask what it is good for.
+was given, whatever is bound to anybody; what every other key's role says holds in the key's own namespace; only the
+server's admin key reaches all of them by itself. Whoever has no role (who signed in with OIDC) has what is bound to him
+and his groups. Whoever shows no key is allowed nothing, and whoever shows one may ask what it is good for.
+
+Roles are rules, the built-in ones too (`roles`): a request is allowed where one of them says so.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
+
+from casare_api.decisions.policy import NOTHING_BOUND, Policy, Subject
+from casare_api.decisions.roles import OF_ROLE, PREFIX
+from casare_api.decisions.rules import ALL, Permission
+from casare_api.decisions.served import CLUSTER_SCOPED, GROUPS
+from casare_api.decisions.served import QUESTIONS as REVIEWS
+from casare_api.decisions.verbs import READ, Verb
 
 Object = dict[str, Any]
 
-Verb = Literal["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]
-READ = frozenset({"get", "list", "watch"})
 # What a robot must not decide about itself.
 PEOPLE_DECIDE = frozenset({"serves", "desiredState", "drain", "restartRequestedAt", "taints", "maintenanceWindows"})
 _META = ("labels", "finalizers", "ownerReferences")  # of its metadata: what draws jobs to it, or keeps it
 _DEFAULTS = {"desiredState": "Active"}
-# What an operator runs the fleet with; keys and namespaces are an admin's.
-OPERATED = frozenset(
-    {"robots", "workflows", "jobs", "schedules", "fires", "events", "blobs", "configmaps", "leases"}
-)
-SHARES = frozenset({"quotas"})  # what a namespace gets of the fleet: no key of its own decides that
-SECRET = frozenset({"secrets"})  # read and written by admins alone: a password is no state of the fleet
-# What everybody with a key may create: nothing is kept, and the answer is about the caller (see `reviews`).
-REVIEWS = frozenset({"selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"})
+EVERYBODY = "system:authenticated"  # the group of all who show a good key or sign-in
+RESERVED = ("system:", PREFIX)  # names that no issuer of sign-ins can give
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who calls: the name in messages, the role, and how far the key reaches (namespace None: everywhere)."""
+    """Who calls: the name in messages, the role, and how far the key reaches (namespace None: everywhere).
+
+    The role "user" is nobody's key: who signed in elsewhere, with the groups that were said there, until it `expires`.
+    """
 
     name: str
-    role: Literal["robot", "viewer", "operator", "admin", "anonymous"]
+    role: Literal["robot", "viewer", "operator", "admin", "anonymous", "user"]
     namespace: str | None = None
     robot_name: str | None = None
     key_uid: str | None = None
+    groups: tuple[str, ...] = ()
+    expires: datetime | None = None
+
+    @property
+    def user(self) -> str:
+        """The name in bindings: no two have the same. Names of keys are their namespace's."""
+        return f"{PREFIX}key:{self.namespace}:{self.name}" if self.namespace is not None else self.name
+
+    @property
+    def all_groups(self) -> tuple[str, ...]:
+        """The groups in bindings."""
+        if self.role == "anonymous":
+            return ("system:unauthenticated",)
+        return (*self.groups, EVERYBODY) if self.role == "user" else (EVERYBODY, f"{PREFIX}role:{self.role}")
+
+    @property
+    def subjects(self) -> tuple[Subject, ...]:
+        """What bindings may call this caller; a robot they give nothing."""
+        if self.role in ("robot", "anonymous"):
+            return ()
+        return (("User", self.user), *(("Group", group) for group in self.all_groups))
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether it is the server's own admin key, which may do everything."""
+        return self.role == "admin" and self.namespace is None
 
 
 ANONYMOUS = Identity("system:anonymous", "anonymous")
@@ -44,37 +76,44 @@ ANONYMOUS = Identity("system:anonymous", "anonymous")
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """What is asked for; `namespace` None is cluster-wide."""
+    """What is asked for; `namespace` None is cluster-wide. The group None is the one that has such a resource."""
 
-    verb: Verb
+    verb: str
     resource: str
     subresource: str | None = None
     namespace: str | None = None
     name: str | None = None
+    group: str | None = None
 
 
-def allowed(who: Identity, what: Attempted) -> bool:
-    """Whether the role lets the caller do it. What needs a look at the object itself is checked by the handler."""
-    is_of_all = who.role == "admin" and who.namespace is None
+def allowed(who: Identity, what: Attempted, policy: Policy = NOTHING_BOUND) -> bool:
+    """Whether the caller may do it. What needs a look at the object itself is checked by the handler."""
     if who.role == "anonymous":
         return False
-    if what.resource in REVIEWS:
-        return is_of_all or (what.verb, what.subresource) == ("create", None)
-    if what.resource == "audit":
-        return is_of_all and what.verb in READ
-    if who.role == "robot":
-        return _robot(who, what)
-    if what.resource == "namespaces":
-        return is_of_all or (what.verb in READ and who.namespace in (None, what.name))
-    if who.namespace is not None and what.namespace != who.namespace:
-        return False
-    if what.resource in SECRET or (what.resource, what.subresource) == ("robots", "report"):
-        return who.role == "admin"
-    if what.resource in SHARES:
-        return is_of_all or what.verb in READ
-    if who.role == "admin" or what.verb in READ:
+    if who.is_of_all:
         return True
-    return who.role == "operator" and what.resource in OPERATED
+    if what.resource in REVIEWS:
+        return (what.verb, what.subresource) == ("create", None)
+    path = what.resource if what.subresource is None else f"{what.resource}/{what.subresource}"
+    group = GROUPS.get(what.resource, ALL) if what.group is None else what.group
+    if who.role == "robot":
+        return _is_robots_own(who, what) and OF_ROLE["robot"].allow(what.verb, group, path, what.name)
+    namespace, of_role = _place(what), OF_ROLE.get(who.role)
+    is_in_reach = who.namespace in (None, namespace)
+    if of_role is not None and is_in_reach and of_role.allow(what.verb, group, path, what.name):
+        return True
+    held = policy.held(who.subjects, namespace) if policy.bound else ()
+    return any(rules.allow(what.verb, group, path, what.name) for rules in held)
+
+
+def holds(who: Identity, asked: Permission, namespace: str | None, policy: Policy) -> bool:
+    """Whether the caller has this permission in a namespace, or (None) everywhere; a robot has none to give away."""
+    if who.is_of_all:
+        return True
+    of_role = OF_ROLE.get(who.role) if who.role != "robot" else None
+    if of_role is not None and who.namespace in (None, namespace) and of_role.hold(asked):
+        return True
+    return bool(policy.bound) and any(rules.hold(asked) for rules in policy.held(who.subjects, namespace))
 
 
 def robot_may_write(who: Identity, old: Object | None, new: Object) -> bool:
@@ -91,24 +130,42 @@ def robot_may_write(who: Identity, old: Object | None, new: Object) -> bool:
     return is_own and decided and is_same and all((was.get(key) or None) == (meta.get(key) or None) for key in _META)
 
 
-def may_serve(who: Identity, old: Object | None, new: Object) -> bool:
-    """Whether the caller may let a Robot take jobs of these namespaces: no further than its own key reaches."""
+def may_serve(who: Identity, old: Object | None, new: Object, policy: Policy = NOTHING_BOUND) -> bool:
+    """Whether the caller may let a Robot take jobs of these namespaces: of those where he may make robots himself.
+
+    A robot writes what it was given, whoever gave it (see `robot_may_write`).
+    """
     before, after = ((one or {}).get("spec") or {} for one in (old, new))
     wanted = set(after.get("serves") or ()) - set(before.get("serves") or ())
-    return who.namespace is None or wanted <= {who.namespace}
+    if who.role == "robot":
+        return wanted <= {who.namespace}
+    return all(
+        allowed(who, Attempted("create", "robots", None, None if namespace == ALL else namespace), policy)
+        for namespace in wanted
+    )
 
 
-def _robot(who: Identity, what: Attempted) -> bool:
-    if what.resource == "robots" and what.name is None:  # its registration: the handler looks at the name in it
-        return (what.verb, what.subresource, what.namespace) == ("create", None, who.namespace)
-    if what.resource == "robots":
-        is_own = what.namespace == who.namespace and what.name == who.robot_name
-        return is_own and (what.verb, what.subresource) in (("get", None), ("patch", None), ("create", "report"))
-    if what.resource == "jobs":
-        if what.subresource == "log":
-            return what.verb == "create"
-        if what.subresource == "artifacts":
-            return what.verb == "update"
-        return what.subresource is None and what.verb in READ
-    # Revisions and files are named by their hash: who knows it was given the job that uses it.
-    return what.verb == "get" and (what.resource, what.subresource) in (("workflows", "revisions"), ("blobs", None))
+def _place(what: Attempted) -> str | None:
+    """Where it is done: a namespace is in itself, and no other cluster-wide object is in any."""
+    if what.resource not in CLUSTER_SCOPED:
+        return what.namespace
+    return what.name if what.resource == "namespaces" else None
+
+
+def _is_robots_own(who: Identity, what: Attempted) -> bool:
+    """Whether the rules of a robot's key are about this: its own robot, and jobs anywhere (the handler looks whose).
+
+    Its registration has no name in the path: the handler looks at the one in it.
+    """
+    if what.resource != "robots":
+        return True
+    is_registration = (what.verb, what.subresource) == ("create", None)
+    if is_registration or what.name is None:
+        return is_registration and what.name is None and what.namespace == who.namespace
+    return what.namespace == who.namespace and what.name == who.robot_name
+
+
+__all__ = [
+    "ANONYMOUS", "EVERYBODY", "PEOPLE_DECIDE", "READ", "RESERVED", "REVIEWS", "Attempted", "Identity", "Verb",
+    "allowed", "holds", "may_serve", "robot_may_write",
+]  # fmt: skip

@@ -8,21 +8,24 @@ allowed everything is allowed what there is not, too, as Kubernetes' cluster-adm
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, get_args
 
-from casare_api import kinds
-from casare_api.decisions.access import Attempted, Identity, Verb, allowed
+from casare_api.decisions.access import Attempted, Identity, Verb, allowed, holds
+from casare_api.decisions.policy import NOTHING_BOUND, Policy
+from casare_api.decisions.rules import ALL, Permission, covers
+from casare_api.decisions.served import SERVED, Served
 from casare_api.kinds import GROUP
+from casare_api.kinds.rbac import CLUSTERROLE, ROLE
 from casare_api.kinds.reviews import REVIEWS, Review
-from casare_api.machinery import discovery
 from casare_api.machinery.errors import ApiError, Cause
 
 Object = dict[str, Any]
 
 ACCESS, RULES, SELF = REVIEWS
 VERBS: tuple[Verb, ...] = get_args(Verb)
-ALL = "*"
+# Of roles: to give away more than one holds (see `granting`). Nothing is requested by them.
+_LIFTING = {"escalate": (ROLE.plural, CLUSTERROLE.plural), "bind": (ROLE.plural, CLUSTERROLE.plural)}
 # What everybody with a key may GET besides resources; a star stands for the rest of the path.
 READABLE = (
     "/api", "/api/*", "/apis", "/apis/*", "/docs", "/docs/*", "/healthz", "/healthz/*", "/livez", "/livez/*",
@@ -33,39 +36,7 @@ _NOBODY = "-"  # stands for any name: nothing can be called so
 _RESOURCE_TEXTS = ("namespace", "verb", "group", "version", "resource", "subresource", "name")
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """One resource, or one subresource of it, as the server has it."""
-
-    group: str
-    resource: str
-    subresource: str | None
-    namespaced: bool
-    verbs: tuple[str, ...]
-
-    @property
-    def path(self) -> str:
-        """As rules name it: ``jobs/log``."""
-        return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
-
-    def attempted(self, verb: Verb, namespace: str | None, name: str | None) -> Attempted:
-        return Attempted(verb, self.resource, self.subresource, namespace if self.namespaced else None, name)
-
-
-def _served() -> Iterator[Served]:
-    for kind in kinds.SERVED:
-        yield Served(kind.group, kind.plural, None, kind.namespaced, discovery.verbs(kind))
-        for below in discovery.subresources(kind):
-            yield Served(kind.group, kind.plural, below.name, kind.namespaced, below.verbs)
-    yield Served(GROUP, "blobs", None, True, ("get", "create"))
-    for review in REVIEWS:
-        yield Served(review.group, review.plural, None, False, ("create",))
-
-
-SERVED: tuple[Served, ...] = tuple(sorted(_served(), key=lambda one: (one.group, one.path)))
-
-
-def access_review(who: Identity, body: Object) -> Object:
+def access_review(who: Identity, body: Object, policy: Policy = NOTHING_BOUND) -> Object:
     """``auth can-i``: whether the caller may do what ``spec`` says. ApiError 400, 422 for a malformed review."""
     spec = _spec(ACCESS, body)
     resource = _texts(spec, "resourceAttributes", _RESOURCE_TEXTS)
@@ -73,16 +44,16 @@ def access_review(who: Identity, body: Object) -> Object:
     if resource is not None and path is not None:
         raise _invalid("nonResourceAttributes", path, "cannot be specified in combination with resourceAttributes")
     if resource is not None:
-        status = _may_resource(who, resource)
+        status = _may_resource(who, resource, policy)
     elif path is not None:
-        status = {"allowed": _may_read(who, path["path"], path["verb"])}
+        status = {"allowed": _may_read(who, path["path"], path["verb"], policy)}
     else:
         why = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
         raise _invalid("resourceAttributes", None, why)
     return _answer(ACCESS, status, spec)
 
 
-def rules_review(who: Identity, body: Object) -> Object:
+def rules_review(who: Identity, body: Object, policy: Policy = NOTHING_BOUND) -> Object:
     """``auth can-i --list``: all that the caller may do in ``spec.namespace``. ApiError 400, 422."""
     spec = _spec(RULES, body)
     namespace = spec.get("namespace")
@@ -91,13 +62,12 @@ def rules_review(who: Identity, body: Object) -> Object:
         raise ApiError.invalid(RULES, "", [cause])
     if not namespace:
         raise ApiError.bad_request("no namespace on request")
-    return _answer(RULES, {"incomplete": False, **_rules(who, namespace)}, spec)
+    return _answer(RULES, {"incomplete": False, **_rules(who, namespace, policy)}, spec)
 
 
 def self_review(who: Identity) -> Object:
-    """``auth whoami``: the caller's name, groups, and how far the key reaches."""
-    told = "unauthenticated" if who.role == "anonymous" else "authenticated"
-    user: Object = {"username": who.name, "groups": [f"system:{told}", f"casare:role:{who.role}"]}
+    """``auth whoami``: the caller's name and groups, as bindings call them, and how far the key reaches."""
+    user: Object = {"username": who.user, "groups": [*who.all_groups]}
     if who.key_uid is not None:
         user["uid"] = who.key_uid
     reach = {"namespace": who.namespace, "robot": who.robot_name}
@@ -106,13 +76,23 @@ def self_review(who: Identity) -> Object:
     return _answer(SELF, {"userInfo": user})
 
 
+def attempted(one: Served, verb: Verb, namespace: str | None, name: str | None) -> Attempted:
+    """What is asked for by a request for this resource."""
+    where = namespace if one.namespaced else None
+    return Attempted(verb, one.resource, one.subresource, where, name, one.group)
+
+
 # -- can I? --------------------------------------------------------------------------------------------------------
 
 
-def _may_resource(who: Identity, asked: dict[str, str]) -> Object:
+def _may_resource(who: Identity, asked: dict[str, str], policy: Policy) -> Object:
     """The status of an access review; a reason where there is more to say than no."""
-    if _may_everything(who):
+    if _may_everything(who, policy):
         return {"allowed": True, "reason": "an admin of everything"}
+    if asked["resource"] in _LIFTING.get(asked["verb"], ()) and asked["group"] in (ROLE.group, ALL):
+        namespace = (asked["namespace"] or None) if asked["resource"] == ROLE.plural else None
+        what = Attempted(asked["verb"], asked["resource"], None, namespace, asked["name"] or None)
+        return {"allowed": allowed(who, what, policy)}
     targets = [one for one in SERVED if _is_meant(one, asked)]
     verbs = [verb for verb in VERBS if asked["verb"] in (verb, ALL)]
     if not targets:
@@ -122,11 +102,13 @@ def _may_resource(who: Identity, asked: dict[str, str]) -> Object:
     namespace, name = asked["namespace"] or None, asked["name"] or None
     has_star = ALL in (asked["verb"], asked["resource"], asked["subresource"])  # all means all that there is
     attempts = [
-        one.attempted(verb, namespace, name)
+        attempted(one, verb, namespace, name)
         for one in targets for verb in verbs if verb in one.verbs or not has_star
     ]  # fmt: skip
-    is_allowed = bool(attempts) and all(_may(who, what) for what in attempts)
-    return {"allowed": is_allowed, "reason": f"the role {who.role}"} if is_allowed else {"allowed": False}
+    if not attempts or not all(_may(who, what, policy) for what in attempts):
+        return {"allowed": False}
+    is_by_role = all(_may(who, what, NOTHING_BOUND) for what in attempts)
+    return {"allowed": True, "reason": f"the role {who.role}" if is_by_role else "roles that are bound to the caller"}
 
 
 def _is_meant(one: Served, asked: dict[str, str]) -> bool:
@@ -143,27 +125,25 @@ def _is_meant(one: Served, asked: dict[str, str]) -> bool:
     return one.subresource == (subresource or None) or (resource == ALL and not subresource)
 
 
-def _may(who: Identity, what: Attempted) -> bool:
+def _may(who: Identity, what: Attempted, policy: Policy) -> bool:
     """What is created has no name in its path yet: then `allowed` is asked without; a robot creates itself alone."""
     if what.verb != "create" or what.subresource is not None or what.name is None:
-        return allowed(who, what)
+        return allowed(who, what, policy)
     is_own = what.resource != "robots" or who.robot_name in (None, what.name)
-    return is_own and allowed(who, replace(what, name=None))
+    return is_own and allowed(who, replace(what, name=None), policy)
 
 
-def _may_everything(who: Identity) -> bool:
+def _may_everything(who: Identity, policy: Policy) -> bool:
     """Whether the answer is yes even for what there is not: only an admin of everything is never asked what for."""
-    return allowed(who, Attempted("deletecollection", ALL, ALL))
+    return holds(who, Permission(ALL, ALL, ALL), None, policy)
 
 
-def _may_read(who: Identity, path: str, verb: str) -> bool:
+def _may_read(who: Identity, path: str, verb: str, policy: Policy) -> bool:
     if who.role == "anonymous":
         return False
-    return _may_everything(who) or (verb == "get" and any(_covers(each, path) for each in READABLE))
-
-
-def _covers(pattern: str, path: str) -> bool:
-    return path.startswith(pattern[:-1]) if pattern.endswith(ALL) else path == pattern
+    if verb == "get" and any(covers(each, path) for each in READABLE):
+        return True
+    return _may_everything(who, policy) or holds(who, Permission(verb, None, path), None, policy)
 
 
 def _unknown(asked: dict[str, str]) -> str:
@@ -177,22 +157,22 @@ def _unknown(asked: dict[str, str]) -> str:
 # -- what can I? ---------------------------------------------------------------------------------------------------
 
 
-def _rules(who: Identity, namespace: str) -> Object:
+def _rules(who: Identity, namespace: str, policy: Policy) -> Object:
     """``resourceRules`` and ``nonResourceRules``: one rule for all resources of a group with the same verbs."""
-    if _may_everything(who):
+    if _may_everything(who, policy):
         return {
             "resourceRules": [{"verbs": [ALL], "apiGroups": [ALL], "resources": [ALL]}],
             "nonResourceRules": [{"verbs": [ALL], "nonResourceURLs": [ALL]}],
         }
     merged: dict[tuple[str, tuple[Verb, ...], str | None], list[str]] = {}
     for one in SERVED:
-        for verbs, name in _granted(who, one, namespace):
+        for verbs, name in _granted(who, one, namespace, policy):
             merged.setdefault((one.group, verbs, name), []).append(one.path)
     rules: list[Object] = [
         {"verbs": list(verbs), "apiGroups": [group], "resources": resources} | _only(name)
         for (group, verbs, name), resources in merged.items()
     ]
-    readable = [path for path in READABLE if _may_read(who, path, "get")]
+    readable = [path for path in READABLE if _may_read(who, path, "get", policy)]
     paths = [{"verbs": ["get"], "nonResourceURLs": readable}] if readable else []
     return {"resourceRules": rules, "nonResourceRules": paths}
 
@@ -201,21 +181,25 @@ def _only(name: str | None) -> Object:
     return {"resourceNames": [name]} if name else {}
 
 
-def _granted(who: Identity, one: Served, namespace: str) -> Iterator[tuple[tuple[Verb, ...], str | None]]:
+def _granted(
+    who: Identity, one: Served, namespace: str, policy: Policy
+) -> Iterator[tuple[tuple[Verb, ...], str | None]]:
     """The verbs allowed whatever the name is, and those for the one name that the key is bound to."""
-    whatever = tuple(verb for verb in VERBS if _whatever_name(who, one, verb, namespace))
+    whatever = tuple(verb for verb in VERBS if _whatever_name(who, one, verb, namespace, policy))
     if whatever:
         yield whatever, None
-    for name in sorted({each for each in (who.robot_name, who.namespace) if each}):
+    named = {name for rules in policy.held(who.subjects, namespace) for name in rules.names}
+    for name in sorted({each for each in (who.robot_name, who.namespace, *named) if each}):
         others = (verb for verb in VERBS if verb not in whatever)
-        own = tuple(verb for verb in others if allowed(who, one.attempted(verb, namespace, name)))
+        own = tuple(verb for verb in others if allowed(who, attempted(one, verb, namespace, name), policy))
         if own:
             yield own, name
 
 
-def _whatever_name(who: Identity, one: Served, verb: Verb, namespace: str) -> bool:
+def _whatever_name(who: Identity, one: Served, verb: Verb, namespace: str, policy: Policy) -> bool:
     creates = verb == "create" and one.subresource is None  # never has a name
-    return all(allowed(who, one.attempted(verb, namespace, name)) for name in ((None,) if creates else (None, _NOBODY)))
+    names = (None,) if creates else (None, _NOBODY)
+    return all(allowed(who, attempted(one, verb, namespace, name), policy) for name in names)
 
 
 # -- bodies --------------------------------------------------------------------------------------------------------

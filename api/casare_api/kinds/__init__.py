@@ -18,6 +18,7 @@ from casare_api.kinds.job import JOB
 from casare_api.kinds.kind import GROUP, Column, Kind, Object, dig
 from casare_api.kinds.lease import LEASE
 from casare_api.kinds.quota import QUOTA
+from casare_api.kinds.rbac import CLUSTERROLE, CLUSTERROLEBINDING, ROLE, ROLEBINDING
 from casare_api.kinds.robot import ROBOT
 from casare_api.kinds.schedule import SCHEDULE
 from casare_api.kinds.workflow import WORKFLOW
@@ -27,6 +28,9 @@ KINDS: dict[str, Kind] = {
     kind.kind: kind
     for kind in (NAMESPACE, CONFIGMAP, SECRET, APIKEY, ROBOT, WORKFLOW, SCHEDULE, JOB, FIRE, QUOTA, LEASE, EVENT)
 }
+
+_ACCESS = (ROLE, ROLEBINDING, CLUSTERROLE, CLUSTERROLEBINDING)
+KINDS |= {kind.kind: kind for kind in _ACCESS}
 
 SERVED: tuple[Kind, ...] = (*KINDS.values(), EVENTS_V1)
 

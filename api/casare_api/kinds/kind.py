@@ -206,7 +206,7 @@ class Kind:
     read instead of keeping them in the object. `not_yet` are fields that this release keeps and does nothing with:
     whoever sets one to another value than that beside it is warned. `categories` are words for several kinds at once:
     `kubectl get all` lists what people work with every day. A kind with a `face` has no objects of its own: it shows
-    those of another one.
+    those of another one. Objects of a kind that `is_path_named` may be called whatever can stand in a path.
     """
 
     kind: str
@@ -225,6 +225,7 @@ class Kind:
     not_yet: Mapping[str, Any] = field(default_factory=dict)
     sealed: bool = False
     face: Face | None = None
+    is_path_named: bool = False
 
     @property
     def stored(self) -> Kind:

@@ -129,7 +129,10 @@ def _check_text(text: str, is_hidden: bool) -> None:
 def check_metadata(kind: Kind, meta: Mapping[str, Any]) -> list[Cause]:
     """What is wrong with names, labels, annotations and finalizers."""
     check_own_name = names.check_name if kind.namespaced else names.check_dns_label
-    checks = (("name", check_own_name), ("generateName", _check_prefix), ("namespace", names.check_dns_label))
+    check_begin = _check_prefix
+    if kind.is_path_named:
+        check_own_name, check_begin = names.check_path_segment, _check_path_prefix
+    checks = (("name", check_own_name), ("generateName", check_begin), ("namespace", names.check_dns_label))
     causes: list[Cause] = []
     for field, check in checks:
         text = meta.get(field)
@@ -162,6 +165,10 @@ def check_metadata(kind: Kind, meta: Mapping[str, Any]) -> list[Cause]:
 def _check_prefix(prefix: str) -> str | None:
     """The problem with a generateName: what is generated from it must be a name."""
     return names.check_name(names.generate(prefix))
+
+
+def _check_path_prefix(prefix: str) -> str | None:
+    return names.check_path_segment(names.generate(prefix))
 
 
 def _invalid_object(kind: Kind, obj: Any, causes: Sequence[Cause]) -> ApiError:
@@ -235,7 +242,8 @@ def _cause(kind: Kind, obj: Object, error: Any) -> Cause:
         allowed = context.get("expected", "").replace(" or ", ", ").replace("'", '"')
         return Cause(field, "FieldValueNotSupported", f"Unsupported value: {_show(value)}: supported values: {allowed}")
     if found == "of_field":  # a rule across fields that says itself which one is wrong, and how
-        return Cause(context["field"], context["reason"], error["msg"])
+        said = context["field"]
+        return Cause(f"{field}.{said}" if field else said, context["reason"], error["msg"])
     if found == "value_error":
         return _from_rule(field, value, str(context.get("error")))
     message = _words(error)

@@ -53,6 +53,17 @@ def check_dns_label(text: str) -> str | None:
     return None
 
 
+def check_path_segment(text: str) -> str | None:
+    """The problem with a name that may be whatever stands between two slashes (of roles and bindings), or None."""
+    if not text:
+        return "must not be empty"
+    if len(text) > LONGEST_NAME:
+        return f"must be no more than {LONGEST_NAME} characters"
+    if text in (".", "..") or "/" in text or "%" in text:
+        return "may not be '.' or '..', and may not contain '/' or '%'"
+    return None if text.isprintable() else "may contain only characters that can be printed"
+
+
 @lru_cache(maxsize=4096)
 def check_label_key(text: str) -> str | None:
     """The problem with the key of a label, an annotation or a taint: ``site`` or ``example.com/site``, or None."""

@@ -1,0 +1,104 @@
+"""What do all roles and bindings come to? Per subject and namespace, the rules that it holds beside its key's role.
+
+A value that never changes: a new one is made when a role or a binding changes. Whoever no binding names costs a request
+nothing here; whoever one names costs it a look-up for each of his groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from casare_api.decisions.roles import BUILT_IN
+from casare_api.decisions.rules import Rules
+from casare_api.kinds.rbac import CLUSTERROLE, CLUSTERROLEBINDING, ROLE, ROLEBINDING
+
+Object = dict[str, Any]
+Said = list[Object]  # the rules of a role, as they are written
+Subject = tuple[str, str]  # "User" or "Group", and its name
+ROLES, BINDINGS = (ROLE.kind, CLUSTERROLE.kind), (ROLEBINDING.kind, CLUSTERROLEBINDING.kind)
+KINDS = (ROLE, CLUSTERROLE, ROLEBINDING, CLUSTERROLEBINDING)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Rules that somebody holds in a namespace, or (None) everywhere."""
+
+    namespace: str | None
+    rules: Rules
+    said: Said
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`bound` says what each subject holds, by namespace; `roles` what each role is, by namespace (None) and name."""
+
+    bound: Mapping[Subject, Mapping[str | None, tuple[Held, ...]]] = field(default_factory=dict)
+    roles: Mapping[tuple[str | None, str], Said] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, objects: Iterable[Object], compiled: dict[tuple[str, str], Rules] | None = None) -> Policy:
+        """The policy that these roles and bindings come to; `compiled` keeps rules from one to the next."""
+        roles: dict[tuple[str | None, str], Said] = {(None, name): said for name, said in BUILT_IN.items()}
+        versions: dict[tuple[str | None, str], tuple[str, str]] = {}
+        bindings: list[Object] = []
+        for obj in objects:
+            if obj["metadata"].get("deletionTimestamp"):  # what holds it up must not keep anybody's access
+                continue
+            if obj["kind"] in BINDINGS:
+                bindings.append(obj)
+            elif (address := _address(obj)) not in roles or address[0] is not None:
+                roles[address] = obj.get("rules") or []
+                versions[address] = (obj["metadata"].get("uid", ""), obj["metadata"].get("resourceVersion", ""))
+        compiled = {} if compiled is None else compiled
+        bound: dict[Subject, dict[str | None, list[Held]]] = {}
+        for binding in bindings:
+            address = _meant(binding)
+            said = roles.get(address)
+            if said is None:
+                continue
+            version = versions.get(address) or ("", str(address))
+            rules = compiled.get(version) or compiled.setdefault(version, Rules.of(said))
+            where = binding["metadata"].get("namespace") if binding["kind"] == ROLEBINDING.kind else None
+            for subject in binding.get("subjects") or ():
+                of_subject = bound.setdefault((subject["kind"], subject["name"]), {})
+                of_subject.setdefault(where, []).append(Held(where, rules, said))
+        return cls(
+            {subject: {where: tuple(held) for where, held in of.items()} for subject, of in bound.items()}, roles
+        )
+
+    def held(self, subjects: Iterable[Subject], namespace: str | None) -> Iterator[Rules]:
+        """The rules that any of the subjects holds in a namespace, or (None) everywhere."""
+        for subject in subjects:
+            of_subject = self.bound.get(subject)
+            if of_subject is None:
+                continue
+            for one in of_subject.get(None, ()):
+                yield one.rules
+            if namespace is not None:
+                for one in of_subject.get(namespace, ()):
+                    yield one.rules
+
+    def all_held(self, subjects: Iterable[Subject]) -> Iterator[Held]:
+        """All that any of the subjects holds anywhere."""
+        for subject in subjects:
+            for held in self.bound.get(subject, {}).values():
+                yield from held
+
+    def role(self, binding: Object) -> Said | None:
+        """The rules of the role that a binding gives away, None where there is no such role."""
+        return self.roles.get(_meant(binding))
+
+
+NOTHING_BOUND = Policy({}, {(None, name): said for name, said in BUILT_IN.items()})
+
+
+def _address(role: Object) -> tuple[str | None, str]:
+    meta = role["metadata"]
+    return (meta.get("namespace") if role["kind"] == ROLE.kind else None), meta["name"]
+
+
+def _meant(binding: Object) -> tuple[str | None, str]:
+    ref = binding["roleRef"]
+    return (binding["metadata"].get("namespace") if ref["kind"] == ROLE.kind else None), ref["name"]

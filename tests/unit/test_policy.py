@@ -1,0 +1,338 @@
+"""What is bound to whom, and who may give what away: pure rules, held against each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from casare_api.decisions.access import ANONYMOUS, Attempted, Identity, allowed, holds, may_serve
+from casare_api.decisions.granting import check_grant, may_grant
+from casare_api.decisions.policy import NOTHING_BOUND, Policy
+from casare_api.decisions.reviews import access_review, rules_review
+from casare_api.decisions.roles import BUILT_IN, OF_ROLE, ROLE_RULES
+from casare_api.decisions.rules import MOST, Permission, Rules, permissions, size
+from casare_api.kinds import GROUP, KINDS
+from casare_api.machinery.errors import ApiError
+
+Object = dict[str, Any]
+RBAC = "rbac.authorization.k8s.io"
+SERVER = Identity("admin", "admin")
+BOSS = Identity("boss", "admin", "team-a", key_uid="1")
+EYE = Identity("eye", "viewer", "team-a", key_uid="2")
+ROBOT = Identity("pc-01", "robot", "team-a", "pc-01", "3")
+ADA = Identity("oidc:ada", "user", groups=("oidc:auditors",))
+READ_JOBS = {"verbs": ["get", "list"], "apiGroups": [GROUP], "resources": ["jobs", "jobs/log"]}
+
+
+def role(name: str, *rules: Object, namespace: str | None = None) -> Object:
+    meta = {"name": name, **({"namespace": namespace} if namespace else {})}
+    return {"kind": "Role" if namespace else "ClusterRole", "metadata": {**meta, "uid": f"{namespace}/{name}", "resourceVersion": "1"}, "rules": [*rules]}
+
+
+def binding(given: str, *subjects: tuple[str, str], namespace: str | None = None, kind: str = "ClusterRole", **meta: Any) -> Object:
+    where = {"namespace": namespace} if namespace else {}
+    return {
+        "kind": "RoleBinding" if namespace else "ClusterRoleBinding", "metadata": {"name": "b", **where, **meta},
+        "subjects": [{"kind": one, "name": name} for one, name in subjects],
+        "roleRef": {"apiGroup": RBAC, "kind": kind, "name": given},
+    }  # fmt: skip
+
+
+def key(role: str, namespace: str = "team-a", name: str = "k", **spec: Any) -> Object:
+    return {"kind": "ApiKey", "metadata": {"name": name, "namespace": namespace}, "spec": {"role": role, **spec}}
+
+
+def jobs(verb: str, namespace: str | None, name: str | None = None) -> Attempted:
+    return Attempted(verb, "jobs", None, namespace, name, GROUP)
+
+
+# -- bindings ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("subject", [("User", "oidc:ada"), ("Group", "oidc:auditors"), ("Group", "system:authenticated")])
+def test_a_binding_gives_its_subjects_what_the_role_says_where_it_is(subject: tuple[str, str]) -> None:
+    here = Policy.of([binding("casare:viewer", subject, namespace="team-a")])
+    assert not allowed(ADA, jobs("list", "team-a")) and allowed(ADA, jobs("list", "team-a"), here)
+    assert not any(allowed(ADA, jobs("list", where), here) for where in ("team-b", None))
+    assert not allowed(ADA, jobs("create", "team-a"), here)
+    everywhere = Policy.of([binding("casare:viewer", subject)])
+    assert all(allowed(ADA, jobs("list", where), everywhere) for where in ("team-a", "team-b", None))
+
+
+def test_a_key_is_bound_by_a_name_that_no_other_has() -> None:
+    policy = Policy.of([binding("casare:operator", ("User", "casare:key:team-a:eye"), namespace="team-b")])
+    assert allowed(EYE, jobs("delete", "team-b", "j"), policy) and not allowed(EYE, jobs("delete", "team-a", "j"), policy)
+    other = Identity("eye", "viewer", "team-c", key_uid="9")
+    assert not allowed(other, jobs("delete", "team-b", "j"), policy)
+    assert not allowed(BOSS, jobs("list", "team-b"), policy)
+
+
+def test_what_a_role_says_of_a_key_stays_beside_what_is_bound() -> None:
+    policy = Policy.of([binding("casare:viewer", ("Group", "casare:role:viewer"), namespace="team-b")])
+    assert allowed(EYE, jobs("list", "team-a"), policy) and allowed(EYE, jobs("list", "team-b"), policy)
+    assert not allowed(EYE, jobs("list", None), policy)
+
+
+def test_a_robot_has_never_more_than_itself_and_nobody_nothing() -> None:
+    subjects = [("User", "casare:key:team-a:pc-01"), ("Group", "casare:role:robot"), ("Group", "system:authenticated"),
+                ("User", "system:anonymous"), ("Group", "system:unauthenticated")]  # fmt: skip
+    policy = Policy.of([binding("cluster-admin", *subjects)])
+    assert allowed(ADA, jobs("delete", "team-a", "j"), policy), "the binding is there"
+    for who in (ROBOT, ANONYMOUS):
+        for verb in ("get", "list", "create", "delete", "update"):
+            what = Attempted(verb, "secrets", None, "team-a", "s")
+            assert not allowed(who, what, policy)
+        assert not allowed(who, Attempted("get", "robots", None, "team-a", "pc-02"), policy)
+
+
+def test_a_role_of_the_namespace_is_another_than_one_of_the_same_name_elsewhere() -> None:
+    roles = [role("reader", READ_JOBS, namespace="team-a"), role("reader", namespace="team-b"), role("reader")]
+    bound = [binding("reader", ("User", "oidc:ada"), namespace=where, kind="Role") for where in ("team-a", "team-b")]
+    policy = Policy.of([*roles, *bound, binding("reader", ("User", "oidc:ada"))])
+    assert allowed(ADA, jobs("get", "team-a", "j"), policy) and not allowed(ADA, jobs("get", "team-b", "j"), policy)
+    assert not allowed(ADA, jobs("watch", "team-a"), policy)
+
+
+def test_the_built_in_roles_are_what_they_are_whatever_is_stored() -> None:
+    stored = role("casare:viewer", {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]})
+    policy = Policy.of([stored, binding("casare:viewer", ("User", "oidc:ada"))])
+    assert allowed(ADA, jobs("get", "x", "j"), policy) and not allowed(ADA, jobs("delete", "x", "j"), policy)
+
+
+@pytest.mark.parametrize("gone", ["role", "binding"])
+def test_what_is_being_deleted_gives_nothing_any_more(gone: str) -> None:
+    marked = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+    given, bound = role("r", READ_JOBS), binding("r", ("User", "oidc:ada"))
+    assert allowed(ADA, jobs("get", "x", "j"), Policy.of([given, bound]))
+    (given if gone == "role" else bound)["metadata"] |= marked
+    assert not allowed(ADA, jobs("get", "x", "j"), Policy.of([given, bound]))
+    assert not allowed(ADA, jobs("get", "x", "j"), Policy.of([bound])), "a role that there is not gives nothing"
+
+
+def test_a_rule_for_one_name_is_for_no_other_and_for_no_list() -> None:
+    rule = {**READ_JOBS, "resourceNames": ["mine"]}
+    policy = Policy.of([role("r", rule), binding("r", ("User", "oidc:ada"))])
+    assert allowed(ADA, jobs("get", "x", "mine"), policy) and allowed(ADA, jobs("list", "x", "mine"), policy)
+    assert not allowed(ADA, jobs("get", "x", "other"), policy) and not allowed(ADA, jobs("list", "x"), policy)
+
+
+def test_a_namespace_is_read_by_who_is_bound_in_it() -> None:
+    policy = Policy.of([binding("casare:viewer", ("User", "oidc:ada"), namespace="team-a")])
+    assert allowed(ADA, Attempted("get", "namespaces", None, None, "team-a"), policy)
+    assert not allowed(ADA, Attempted("get", "namespaces", None, None, "team-b"), policy)
+    assert not allowed(ADA, Attempted("list", "namespaces"), policy)
+    assert not allowed(ADA, Attempted("list", "clusterroles", None, "team-a"), policy), "which are in no namespace"
+
+
+def test_a_review_says_what_is_bound_and_names_what_is_named() -> None:
+    rule = {**READ_JOBS, "resourceNames": ["mine"]}
+    policy = Policy.of([role("r", rule), binding("r", ("User", "oidc:ada"), namespace="team-a")])
+    listed = rules_review(ADA, {"spec": {"namespace": "team-a"}}, policy)["status"]["resourceRules"]
+    named = [one for one in listed if one.get("resourceNames") == ["mine"]]
+    assert [(one["verbs"], one["resources"]) for one in named] == [(["get", "list"], ["jobs", "jobs/log"])]
+
+    def may(verb: str, name: str, namespace: str) -> bool:
+        asked = {"verb": verb, "resource": "jobs", "group": GROUP, "name": name, "namespace": namespace}
+        return bool(access_review(ADA, {"spec": {"resourceAttributes": asked}}, policy)["status"]["allowed"])
+
+    assert may("get", "mine", "team-a") and not may("get", "other", "team-a") and not may("get", "mine", "team-b")
+
+
+def test_who_is_bound_to_everything_is_told_so() -> None:
+    policy = Policy.of([binding("cluster-admin", ("Group", "oidc:auditors"))])
+    listed = rules_review(ADA, {"spec": {"namespace": "x"}}, policy)["status"]["resourceRules"]
+    assert listed == [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
+    assert allowed(ADA, Attempted("create", "namespaces"), policy) and allowed(ADA, Attempted("escalate", "clusterroles"), policy)
+
+
+# -- rules -------------------------------------------------------------------------------------------------------------
+
+WORDS = st.sampled_from(["*", "get", "a", "b", "a/s", "*/s", "b/s"])
+RULES = st.lists(st.fixed_dictionaries(
+    {key: st.lists(WORDS, min_size=1, max_size=3) for key in ("verbs", "apiGroups", "resources")},
+    optional={"resourceNames": st.lists(WORDS, min_size=1, max_size=2)},
+), max_size=3)  # fmt: skip
+
+
+@given(RULES, WORDS, WORDS, WORDS, st.none() | WORDS)
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_rules_allow_what_kubernetes_own_authorizer_would(rules: list[Object], verb: str, group: str, path: str, name: str | None) -> None:
+    def has(words: list[str], word: str) -> bool:
+        return word in words or "*" in words
+
+    def about(words: list[str]) -> bool:
+        return has(words, path) or ("/" in path and f"*/{path.split('/')[1]}" in words)
+
+    wanted = any(
+        has(rule["verbs"], verb) and has(rule["apiGroups"], group) and about(rule["resources"])
+        and ("resourceNames" not in rule or name in rule["resourceNames"])
+        for rule in rules
+    )  # fmt: skip
+    assert Rules.of(rules).allow(verb, group, path, name) is wanted
+
+
+@given(RULES, RULES)
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_who_gives_away_rules_holds_all_that_they_allow(mine: list[Object], given_away: list[Object]) -> None:
+    """Whatever could be requested by what was given could have been requested by the giver."""
+    policy = Policy.of([role("mine", *mine), binding("mine", ("User", "oidc:ada"))])
+    new = role("new", *given_away)
+    try:
+        check_grant(ADA, policy, KINDS["ClusterRole"], None, new)
+    except ApiError as error:
+        assert error.status == 403
+        return
+    held, given = Rules.of(mine), Rules.of(given_away)
+    asked = [Permission(verb, group, path, name) for verb in ("get", "x") for group in ("a", "x")
+             for path in ("a", "b", "x", "a/s", "x/s") for name in (None, "a", "x")]  # fmt: skip
+    assert allowed(ADA, Attempted("escalate", "clusterroles", None, None, "new", RBAC), policy) or all(
+        held.hold(one) for one in asked if given.hold(one)
+    )
+
+
+def test_a_rule_comes_to_as_many_permissions_as_it_is_counted_for() -> None:
+    for rules in BUILT_IN.values():
+        assert size(rules) == len(list(permissions(rules)))
+
+
+@pytest.mark.parametrize("lower, higher", [("viewer", "operator"), ("operator", "admin"), ("robot", "admin")])
+def test_each_built_in_role_holds_the_one_below_it(lower: str, higher: str) -> None:
+    assert all(OF_ROLE[higher].hold(one) for one in permissions(ROLE_RULES[lower]))
+    assert not all(OF_ROLE[lower].hold(one) for one in permissions(ROLE_RULES[higher]))
+
+
+# -- giving away -------------------------------------------------------------------------------------------------------
+
+
+def refusal(who: Identity, new: Object, policy: Policy = NOTHING_BOUND, old: Object | None = None) -> str:
+    """Why it may not be given, "" where it may."""
+    try:
+        check_grant(who, policy, KINDS.get(new["kind"]) or KINDS["ApiKey"], old, new)
+    except ApiError as error:
+        assert error.status == 403
+        return error.message
+    return ""
+
+
+def test_a_refusal_says_what_is_missing_as_kubernetes_does() -> None:
+    told = refusal(EYE, role("more", {"verbs": ["delete"], "apiGroups": [GROUP], "resources": ["jobs"]}, namespace="team-a"))
+    assert told == (
+        f'roles.{RBAC} "more" is forbidden: user "eye" (groups=["system:authenticated", "casare:role:viewer"]) is attempting '
+        f'to grant RBAC permissions not currently held: {{APIGroups:["{GROUP}"], Resources:["jobs"], Verbs:["delete"]}}'
+    )
+    many = role("more", {"verbs": ["*"], "apiGroups": [GROUP], "resources": list("abcdefgh")}, namespace="team-a")
+    assert refusal(EYE, many).endswith("; and more")
+
+
+def test_who_holds_the_rules_may_write_them_down_where_he_holds_them() -> None:
+    for where, is_mine in (("team-a", True), ("team-b", False), (None, False)):
+        assert (refusal(EYE, role("r", READ_JOBS, namespace=where)) == "") is is_mine
+        assert (refusal(EYE, binding("casare:viewer", ("User", "x"), namespace=where)) == "") is is_mine
+    assert refusal(EYE, binding("casare:operator", ("User", "x"), namespace="team-a"))
+    assert refusal(BOSS, binding("casare:admin", ("User", "x"), namespace="team-a")) == ""
+    assert refusal(BOSS, binding("cluster-admin", ("User", "x"), namespace="team-a")), "quotas are not his to write"
+
+
+@pytest.mark.parametrize("kind", ["ClusterRole", "ClusterRoleBinding"])
+def test_what_holds_everywhere_is_measured_everywhere_whatever_namespace_it_says(kind: str) -> None:
+    new = role("r", READ_JOBS) if kind == "ClusterRole" else binding("casare:viewer", ("User", "x"))
+    new["metadata"]["namespace"] = "team-a"
+    assert refusal(BOSS, new)
+
+
+def test_what_was_there_before_may_be_labelled_by_who_could_not_write_it() -> None:
+    old = role("r", {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}, namespace="team-a")
+    labelled = {**old, "metadata": {**old["metadata"], "labels": {"a": "b"}}}
+    assert refusal(BOSS, labelled, old=old) == "" and refusal(BOSS, labelled)
+    bound = binding("cluster-admin", ("User", "x"), namespace="team-a")
+    assert refusal(BOSS, {**bound, "subjects": []}, old=bound), "as in Kubernetes, who changes it holds it"
+    assert refusal(BOSS, {**bound, "metadata": {**bound["metadata"], "labels": {}}}, old=bound) == ""
+
+
+@pytest.mark.parametrize("verb, kind", [("escalate", "Role"), ("bind", "RoleBinding")])
+def test_a_verb_lifts_the_limit_for_the_role_it_names(verb: str, kind: str) -> None:
+    lifting = role("l", {"verbs": [verb], "apiGroups": [RBAC], "resources": ["roles"], "resourceNames": ["strong"]})
+    strong = role("strong", {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}, namespace="team-a")
+    policy = Policy.of([lifting, binding("l", ("User", "oidc:ada"), namespace="team-a"), strong, {**strong, "metadata": {**strong["metadata"], "name": "other"}}])
+
+    def new(name: str) -> Object:
+        if kind == "Role":
+            return {**strong, "metadata": {**strong["metadata"], "name": name}}
+        return binding(name, ("User", "x"), namespace="team-a", kind="Role")
+
+    assert refusal(ADA, new("strong"), policy) == "" and refusal(ADA, new("other"), policy)
+    assert refusal(ADA, new("strong")) if kind == "Role" else True
+
+
+def test_a_binding_to_a_role_that_there_is_not_is_not_made() -> None:
+    with pytest.raises(ApiError) as error:
+        check_grant(BOSS, NOTHING_BOUND, KINDS["RoleBinding"], None, binding("nope", ("User", "x"), namespace="team-a", kind="Role"))
+    assert error.value.status == 404 and error.value.message == f'roles.{RBAC} "nope" not found'
+    check_grant(SERVER, NOTHING_BOUND, KINDS["RoleBinding"], None, binding("nope", namespace="team-a", kind="Role"))
+
+
+@pytest.mark.parametrize("granted", ["viewer", "operator", "admin", "robot"])
+def test_a_namespaces_admin_gives_out_keys_there_and_a_key_clerk_only_what_he_is(granted: str) -> None:
+    clerk = role("clerk", {"verbs": ["*"], "apiGroups": [GROUP], "resources": ["apikeys", "apikeys/token"]})
+    policy = Policy.of([clerk, binding("clerk", ("User", "casare:key:team-a:eye"), namespace="team-a")])
+    new = key(granted, robotName="pc-01")
+    assert refusal(BOSS, new) == "" and refusal(BOSS, key(granted, "team-b", robotName="pc-01"))
+    assert (refusal(EYE, new, policy) == "") is (granted == "viewer")
+
+
+def test_a_key_grants_what_is_bound_to_its_name_and_its_groups() -> None:
+    named = Policy.of([binding("casare:viewer", ("User", "casare:key:team-a:k"), namespace="team-b")])
+    assert refusal(BOSS, key("viewer"), named) and refusal(BOSS, key("viewer", name="other"), named) == ""
+    grouped = Policy.of([binding("casare:viewer", ("Group", "casare:role:viewer"))])
+    assert refusal(BOSS, key("viewer"), grouped) and refusal(BOSS, key("operator"), grouped) == ""
+    assert refusal(BOSS, key("robot", robotName="pc-01"), grouped) == "", "to robots nothing can be bound"
+    both = Policy.of([binding("casare:viewer", ("Group", "casare:role:viewer"), ("Group", "casare:role:admin"))])
+    assert refusal(BOSS, key("viewer"), both) == ""
+
+
+def test_what_takes_a_key_back_is_always_allowed_and_what_gives_it_anew_is_not() -> None:
+    strong, revoked = key("admin"), key("admin", revoked=True)
+    policy = NOTHING_BOUND
+    assert refusal(EYE, revoked, policy, strong) == ""
+    assert refusal(EYE, key("admin", description="x", onRevoke="Cancel"), policy, strong) == ""
+    for changed in (key("admin"), key("admin", revoked=False)):
+        assert refusal(EYE, changed, policy, revoked), "who takes a revocation back gives the key"
+    for spec in ({"hash": "sha256:" + "0" * 64}, {"expiresAt": "2099-01-01T00:00:00Z"}, {"rotation": {"every": "1d"}}):
+        assert refusal(EYE, key("admin", **spec), policy, strong)
+    assert refusal(EYE, key("admin"), policy, key("viewer")), "another role"
+
+
+@pytest.mark.parametrize("kind", ["JoinToken", "Source"])
+def test_tokens_and_sources_grant_what_comes_of_them(kind: str) -> None:
+    made = KINDS.get(kind) or type("Kind", (), {"kind": kind, "group": GROUP, "plural": kind.lower() + "s"})()
+
+    def may(who: Identity, namespace: str, **spec: Any) -> bool:
+        new = {"kind": kind, "metadata": {"name": "x", "namespace": namespace}, "spec": spec}
+        return may_grant(who, NOTHING_BOUND, made, None, new)
+
+    assert may(BOSS, "team-a", role="admin") and may(SERVER, "team-b", role="admin")
+    assert not may(BOSS, "team-b", role="viewer") and not may(EYE, "team-a", role="operator")
+    assert not may(ROBOT, "team-a", role="robot")
+
+
+def test_rules_that_come_to_too_much_are_not_looked_at() -> None:
+    words = [f"w{n}" for n in range(100)]
+    huge = role("huge", {"verbs": words, "apiGroups": words, "resources": words}, namespace="team-a")
+    assert f"more than {MOST} permissions" in refusal(BOSS, huge) and refusal(SERVER, huge) == ""
+
+
+def test_a_robot_serves_where_its_maker_may_make_robots() -> None:
+    policy = Policy.of([binding("casare:operator", ("User", "oidc:ada"), namespace="team-b")])
+
+    def may(who: Identity, *serves: str) -> bool:
+        return may_serve(who, None, {"spec": {"serves": [*serves]}}, policy)
+
+    assert may(ADA, "team-b") and not may(ADA, "team-a") and not may(ADA, "*") and not may(ADA, "team-b", "*")
+    assert may(SERVER, "*") and may(BOSS, "team-a") and not may(BOSS, "team-b") and not may(EYE, "team-a")
+
+
+def test_a_robot_holds_nothing_that_it_could_give_away() -> None:
+    assert not any(holds(ROBOT, one, "team-a", NOTHING_BOUND) for one in permissions(ROLE_RULES["robot"]))
