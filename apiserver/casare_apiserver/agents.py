@@ -119,7 +119,7 @@ class Agents:
         robot = await self.robot(target.namespace or "", target.name or "")
         uid = robot["metadata"]["uid"]
         telemetry = orjson.dumps(body.telemetry).decode() if body.telemetry is not None else None
-        vouched = True
+        vouched, interval = True, self.heartbeats.interval  # what its lease is measured by, even if that changes now
         if body.leaving:
             self.heartbeats.leave(uid)
         else:
@@ -129,7 +129,7 @@ class Agents:
         if not vouched and not body.jobs:
             raise ApiError.unavailable("heartbeats can't be written right now: try again in a second")
         spec = robot.get("spec") or {}
-        answer = {"intervalSeconds": self.heartbeats.interval, "desiredState": spec.get("desiredState", "Active"),
+        answer = {"intervalSeconds": interval, "desiredState": spec.get("desiredState", "Active"),
                   "robotUID": uid, "jobs": results}
         answer |= {key: spec[key] for key in ("drain", "restartRequestedAt") if key in spec}
         await request.object(200, answer)
