@@ -37,7 +37,8 @@ from casare_store.operations import Context, Operation
 from casare_store.store import Store
 
 MAX_REPORT = 3 * 1024 * 1024  # bytes
-MAX_SELF = 16 * 1024  # bytes that an agent says about itself, and of telemetry
+MAX_SELF = 16 * 1024  # bytes that an agent says about itself, and of progress
+MAX_TELEMETRY = 4 * 1024  # bytes, in every list of robots
 MAX_OF_ONE = 8  # transitions of one job in a report
 MAX_OUTPUTS = 256 * 1024  # bytes
 LOG_POLL = 0.3  # seconds between looks at a job's log that is followed
@@ -297,7 +298,7 @@ def _parse(body: bytes) -> Report:
     check_storable(said)
     report: Report = _validated(_REPORT, said, "the report")
     _check_size("agent", report.agent, MAX_SELF)
-    _check_size("telemetry", report.telemetry, MAX_SELF)
+    _check_size("telemetry", report.telemetry, MAX_TELEMETRY)
     return report
 
 
