@@ -93,12 +93,15 @@ class Transport:
 
     @contextlib.contextmanager
     def stream(self, request: Request, read_timeout: float) -> Iterator[httpx2.Response]:
-        """An answer to be read as it comes; silence longer than `read_timeout` seconds is Unreachable."""
-        timeout = httpx2.Timeout(self.config.timeout, read=read_timeout)
-        built = self._build(request, timeout, {"Accept-Encoding": "identity"})
+        """An answer to be read as it comes; silence longer than `read_timeout` seconds is Unreachable.
+
+        Its head must be there as soon as any other answer: it is what comes after that is waited for.
+        """
+        built = self._build(request, httpx2.Timeout(self.config.timeout), {"Accept-Encoding": "identity"})
         asked = time.monotonic()
         try:
             response = self._http.send(built, stream=True)
+            built.extensions["timeout"]["read"] = read_timeout
             with self._held(response, asked):
                 if response.status_code >= 300:
                     response.read()

@@ -279,6 +279,25 @@ def test_a_watch_from_before_a_silence_is_renewed_at_its_last_version_and_a_newe
         quiet.set()
 
 
+def test_a_watch_is_not_waited_for_until_it_begins_but_may_be_silent_then() -> None:
+    over, begins = threading.Event(), threading.Event()
+
+    def answer(handler: Handler) -> None:
+        if not begins.is_set():
+            over.wait(20)
+            return
+        handler.begin()
+        over.wait(0.6)
+        handler.part(line("ADDED", 6))
+
+    with connected(answer, timeout=0.2) as found:
+        with pytest.raises(Unreachable, match=r"no answer within 0\.2 s"):
+            next(found.watch("Job", resource_version="5"))
+        begins.set()
+        assert next(found.watch("Job", resource_version="5")).type == "ADDED"
+    over.set()
+
+
 def test_a_followed_log_is_taken_up_where_it_was_cut() -> None:
     whole = "eins ü zwei\ndrei\n".encode()
     calls: list[int] = []
