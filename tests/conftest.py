@@ -180,11 +180,10 @@ class Server:
             name,
             "-m",
             "casare_agent",
-            CASARE_ORCHESTRATOR_URL=self.url,
             CASARE_ORCHESTRATOR_API_KEY=key,
             CASARE_ROBOT_ID=name,
             CASARE_AGENT_DIR=str(self.directory / name),
-            **env,
+            **{"CASARE_ORCHESTRATOR_URL": self.url, **env},
         )
 
     def log(self, name: str) -> str:

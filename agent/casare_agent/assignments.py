@@ -39,9 +39,14 @@ def after(wanted: Mapping[str, Assignment], event: WatchEvent) -> dict[str, Assi
 class Assignments:
     """Follows a robot's jobs."""
 
-    def __init__(self, client: Client, changed: Callable[[], None], closed: threading.Event) -> None:
-        """`changed` is called from the watching thread after each change. `closed`: the agent ends."""
-        self._client, self._changed, self._closed = client, changed, closed
+    def __init__(
+        self, client: Client, changed: Callable[[], None], closed: threading.Event, longest: Callable[[], float]
+    ) -> None:
+        """`changed` is called from the watching thread after each change. `closed`: the agent ends.
+
+        `longest` is the longest wait between tries, in seconds.
+        """
+        self._client, self._changed, self._closed, self._longest = client, changed, closed, longest
         self._wanted: dict[str, Assignment] = {}
 
     def start(self, robot: Object) -> None:
@@ -53,11 +58,18 @@ class Assignments:
         """The jobs by uid. The mapping never changes; ask again for a newer one."""
         return self._wanted
 
+    def renew(self, since: float) -> None:
+        """Nobody answered since a moment of `time.monotonic`: a watch from before may be dead, and not know it."""
+        self._client.renew(since)
+
     def _follow(self, robot_uid: str) -> None:
         backoff = Backoff(first=1.0, limit=SLOW)
         while True:
             try:
-                for event in self._client.follow("Job", all_namespaces=True, fields=fields_of(robot_uid)):
+                events = self._client.follow(
+                    "Job", all_namespaces=True, fields=fields_of(robot_uid), longest=self._longest
+                )
+                for event in events:
                     self._wanted = after(self._wanted, event)
                     self._changed()
                     backoff.reset()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 LOOK_EVERY = 5.0  # seconds: a computer that slept notices within that time how late it is
 MOST_MARGIN = 5.0  # seconds by which this computer may be late
 LEASE_INTERVALS, LEASE_EXTRA = 3, 1.0  # the server calls a robot offline after so many heartbeats and seconds
+FIRST_INTERVAL = 3.0  # seconds between heartbeats, until the server has said its own
 _SLEEPS_COUNT: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
@@ -38,11 +39,12 @@ class Contact:
     def __init__(self, now: Callable[[], float] = clock) -> None:
         self.now = now
         self._last = now()
+        self.interval = FIRST_INTERVAL
         self.lease = LEASE_EXTRA
 
     def heard(self, sent: float, interval: float) -> None:
         """A report that was sent then got through; the next heartbeat is due after `interval` seconds."""
-        self._last, self.lease = sent, LEASE_INTERVALS * interval + LEASE_EXTRA
+        self._last, self.interval, self.lease = sent, interval, LEASE_INTERVALS * interval + LEASE_EXTRA
 
     def silence(self) -> float:
         """Seconds since it was sent."""

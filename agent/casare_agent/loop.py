@@ -16,7 +16,7 @@ from casare_agent.assignments import Assignments
 from casare_agent.attempt import Attempt
 from casare_agent.config import Settings
 from casare_agent.drain import Drain
-from casare_agent.outage import Outage
+from casare_agent.outage import Outage, longest
 from casare_agent.plan import Action, Begin, Cancel, Forget, Held, Intake, Settle, Withdraw, plan
 from casare_agent.presence import Malformed, Presence
 from casare_agent.result import Result
@@ -39,9 +39,10 @@ class Agent:
         self._settings, self._client, self._workshop = settings, client, workshop
         self._wake = Wake()
         self._drain = Drain(settings.shutdown_grace)
-        self._assignments = Assignments(client, self._wake.set, workshop.closed)
+        contact = workshop.contact
+        self._assignments = Assignments(client, self._wake.set, workshop.closed, lambda: longest(contact.interval))
         send = partial(client.report, settings.namespace, settings.name)
-        self._presence = Presence(send, workshop.contact)
+        self._presence = Presence(send, contact, self._assignments.renew)
         self._attempts: dict[str, Attempt] = {}
         self._capabilities = capabilities
         self._about: Object | None = telemetry.about(capabilities)

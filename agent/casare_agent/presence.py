@@ -1,7 +1,8 @@
 """When is the next report due, and what came of the last one?
 
 A heartbeat is due in the interval that the server gave, news at once, and neither before the wait after a failure is
-over. 404 means that the robot was deleted: it is not made again by this process.
+over. Where nobody answered for a time and now somebody does, that is told: other connections may have broken, too.
+404 means that the robot was deleted: it is not made again by this process.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from casare_agent.fence import Contact
-from casare_agent.outage import Outage
+from casare_agent.fence import FIRST_INTERVAL, Contact
+from casare_agent.outage import Outage, longest
 from casare_api.kinds import Object
 from casare_api.machinery.errors import ApiError
 from casare_client import Unreachable
@@ -19,7 +20,6 @@ from casare_client.backoff import Backoff
 
 _log = logging.getLogger("casare.agent")
 MALFORMED = frozenset({400, 413, 422})  # answers to a whole report that saying it again does not change
-FIRST_INTERVAL = 3.0  # seconds, until the server has said its own
 _INTERVALS = (0.5, 60.0)
 
 Send = Callable[[Object], Object]
@@ -32,10 +32,13 @@ class Malformed(Exception):
 class Presence:
     """Sends reports. `send(body)` raises ApiError or Unreachable."""
 
-    def __init__(self, send: Send, contact: Contact | None = None) -> None:
-        """`contact` is told of each report that gets through."""
-        self._send = send
+    def __init__(
+        self, send: Send, contact: Contact | None = None, returned: Callable[[float], None] = lambda since: None
+    ) -> None:
+        """`contact` is told of each report that gets through, `returned` since when nobody had answered before."""
+        self._send, self._returned = send, returned
         self._contact = contact or Contact()
+        self._unheard_since: float | None = None
         self.robot_uid: str | None = None
         self._outage = Outage()
         self._again = Backoff(first=0.2)
@@ -50,13 +53,14 @@ class Presence:
 
     def report(self, body: Object, running: int) -> list[Object] | None:
         """Sends one; the answers to its jobs, None where the report did not get through. Raises Malformed."""
-        sent = self._contact.now()
+        sent, begun = self._contact.now(), time.monotonic()
         try:
             answer = self._send(body)
         except (ApiError, Unreachable) as error:
-            self._failed(error, running)
+            self._failed(error, running, begun)
             return None
         self._outage.over()
+        self._is_heard()
         self._look_at_robot(answer.get("robotUID"))
         low, high = _INTERVALS
         self._interval = min(high, max(low, float(answer.get("intervalSeconds") or FIRST_INTERVAL)))
@@ -80,10 +84,18 @@ class Presence:
         if uid is not None and self.robot_uid is not None and uid != self.robot_uid:
             self.gone = True
 
-    def _failed(self, error: ApiError | Unreachable, running: int) -> None:
+    def _is_heard(self) -> None:
+        since, self._unheard_since = self._unheard_since, None
+        if since is not None:
+            self._returned(since)
+
+    def _failed(self, error: ApiError | Unreachable, running: int, begun: float) -> None:
+        if isinstance(error, Unreachable) and self._unheard_since is None:
+            self._unheard_since = begun
         if isinstance(error, ApiError) and error.status == 404:
             self.gone = True
             return
         if isinstance(error, ApiError) and error.status in MALFORMED:
             raise Malformed(str(error))
-        self._earliest = time.monotonic() + self._outage.failed(error, running)
+        now = time.monotonic()
+        self._earliest = now + self._outage.failed(error, running, longest(self._interval), now - begun)

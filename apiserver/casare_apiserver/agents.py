@@ -37,7 +37,8 @@ from casare_store.operations import Context, Operation
 from casare_store.store import Store
 
 MAX_REPORT = 3 * 1024 * 1024  # bytes
-MAX_SELF = 16 * 1024  # bytes that an agent says about itself, and of telemetry
+MAX_SELF = 16 * 1024  # bytes that an agent says about itself, and of progress
+MAX_TELEMETRY = 4 * 1024  # bytes, in every list of robots
 MAX_OF_ONE = 8  # transitions of one job in a report
 MAX_OUTPUTS = 256 * 1024  # bytes
 LOG_POLL = 0.3  # seconds between looks at a job's log that is followed
@@ -119,7 +120,7 @@ class Agents:
         robot = await self.robot(target.namespace or "", target.name or "")
         uid = robot["metadata"]["uid"]
         telemetry = orjson.dumps(body.telemetry).decode() if body.telemetry is not None else None
-        vouched = True
+        vouched, interval = True, self.heartbeats.interval  # what its lease is measured by, even if that changes now
         if body.leaving:
             self.heartbeats.leave(uid)
         else:
@@ -129,7 +130,7 @@ class Agents:
         if not vouched and not body.jobs:
             raise ApiError.unavailable("heartbeats can't be written right now: try again in a second")
         spec = robot.get("spec") or {}
-        answer = {"intervalSeconds": self.heartbeats.interval, "desiredState": spec.get("desiredState", "Active"),
+        answer = {"intervalSeconds": interval, "desiredState": spec.get("desiredState", "Active"),
                   "robotUID": uid, "jobs": results}
         answer |= {key: spec[key] for key in ("drain", "restartRequestedAt") if key in spec}
         await request.object(200, answer)
@@ -297,7 +298,7 @@ def _parse(body: bytes) -> Report:
     check_storable(said)
     report: Report = _validated(_REPORT, said, "the report")
     _check_size("agent", report.agent, MAX_SELF)
-    _check_size("telemetry", report.telemetry, MAX_SELF)
+    _check_size("telemetry", report.telemetry, MAX_TELEMETRY)
     return report
 
 

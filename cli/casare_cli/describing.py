@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from casare_api.kinds import KINDS, Object, dig
+from casare_api.kinds.robot import load
 from casare_api.machinery import durations, times
 from casare_cli import styles
 from casare_cli.table import Table, Value
@@ -48,7 +49,7 @@ _SHOWN_STATUS = {
         "phase", "attempt", "robotName", "queuedTime", "assignedTime", "startedTime", "finishedTime", "exitCode",
         "message", "outputs", "progress", "reasons", "attempts", "conditions",
     ),
-    "Robot": ("phase", "slots", "lastSeenTime", "conditions", "agent"),
+    "Robot": ("phase", "slots", "lastSeenTime", "conditions", "agent", "telemetry"),
 }  # fmt: skip
 
 
@@ -115,6 +116,7 @@ def _robot(robot: Object, now: datetime) -> Iterator[str]:
     yield _pair("Robot id", spec.get("robotId"))
     yield _pair("Status", f"{status.get('phase') or 'Pending'}" + (f", {wanted}" if wanted != "Active" else ""))
     yield _pair("Seen", _when(status.get("lastSeenTime"), now))
+    yield _pair("Load", load(robot))
     slots = status.get("slots") or {}
     yield _pair("Slots", f"{slots.get('used', 0)} of {slots.get('total', spec.get('maxConcurrentJobs', 1))} used")
     yield _pair("Environment", spec.get("environment"))

@@ -116,14 +116,26 @@ class Client:
         labels: str = "",
         fields: str = "",
         on_outage: Callable[[Exception], None] = lambda error: None,
+        longest: Callable[[], float] | None = None,
     ) -> Iterator[WatchEvent]:
         """A RELIST event with the List as it stands, then every change, through outages; `close()` alone ends it.
 
         RELIST comes again whenever the server has forgotten the changes since: replace all that is known by it. With
-        a resourceVersion (of a list read before) the first RELIST is left out.
+        a resourceVersion (of a list read before) the first RELIST is left out. One of a crowd says the `longest` wait
+        between its tries (seconds): over half of that all spread from the first try on.
         """
         source = _Source(self, self._select(kind, namespace, all_namespaces, labels, fields))
-        return follow(source, Pace(self._transport.closed.wait, Backoff(), on_outage), resource_version)
+        wait = self._transport.closed.wait
+        if longest is None:
+            return follow(source, Pace(wait, Backoff(), on_outage), resource_version)
+        return follow(source, Pace(wait, Backoff(longest() / 2), on_outage, longest), resource_version)
+
+    def renew(self, before: float) -> None:
+        """Ends what is read since before a moment of `time.monotonic`: `follow` goes on on a new connection.
+
+        For whoever knows that nobody answered since: a connection that broke without a word is silent for long.
+        """
+        self._transport.cut(before)
 
     def revision(self, namespace: str, workflow: str, digest: str) -> Object:
         """An immutable revision of a workflow: `{"kind": "WorkflowRevision", "spec": {...}}`."""

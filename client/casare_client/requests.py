@@ -17,19 +17,25 @@ from casare_api.kinds import GROUP, KINDS, Kind, Object, find
 from casare_api.machinery.errors import ApiError
 
 JSON = "application/json"
+# Seconds: one report that is never answered, and the next one, fit into the shortest lease (three of 3 s and one).
+REPORT_TIMEOUT = 5.0
 PatchType = Literal["merge", "json"]
 _PATCH_TYPES = {"merge": "application/merge-patch+json", "json": "application/json-patch+json"}
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request, relative to the server's URL; `content` is left out of the repr, it may hold a secret."""
+    """One HTTP request, relative to the server's URL; `content` is left out of the repr, it may hold a secret.
+
+    `timeout` (seconds) is for what can't wait as long as others may.
+    """
 
     method: str
     path: str
     params: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = field(default=None, repr=False)
     content_type: str = JSON
+    timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +167,8 @@ def artifact(namespace: str, job: str, file: str, attempt: int | None = None) ->
 
 def report(namespace: str, robot: str, body: Object) -> Request:
     """An agent's heartbeat and its jobs' transitions."""
-    return Request("POST", path(KINDS["Robot"], namespace, robot, "report"), content=_json(body))
+    where = path(KINDS["Robot"], namespace, robot, "report")
+    return Request("POST", where, content=_json(body), timeout=REPORT_TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -32,7 +33,7 @@ class Transport:
     def __init__(self, config: Config, user_agent: str) -> None:
         self.config = config
         self.closed = threading.Event()
-        self._streams: set[httpx2.Response] = set()
+        self._streams: dict[httpx2.Response, float] = {}  # being read, and when each was asked for
         self._lock = threading.Lock()
         headers = {"User-Agent": user_agent, "Accept": "application/json"}
         if config.key:
@@ -53,6 +54,13 @@ class Transport:
             for response in self._streams:
                 _shut(response)
         self._http.close()
+
+    def cut(self, before: float) -> None:
+        """Ends the streams that were asked for before a moment of `time.monotonic`; their readers get Unreachable."""
+        with self._lock:
+            for response, asked in self._streams.items():
+                if asked < before:
+                    _shut(response)
 
     def send(self, request: Request) -> httpx2.Response:
         """The whole answer. Raises ApiError for a status of 400 and more, Unreachable without one."""
@@ -85,12 +93,16 @@ class Transport:
 
     @contextlib.contextmanager
     def stream(self, request: Request, read_timeout: float) -> Iterator[httpx2.Response]:
-        """An answer to be read as it comes; silence longer than `read_timeout` seconds is Unreachable."""
-        timeout = httpx2.Timeout(self.config.timeout, read=read_timeout)
-        built = self._build(request, timeout, {"Accept-Encoding": "identity"})
+        """An answer to be read as it comes; silence longer than `read_timeout` seconds is Unreachable.
+
+        Its head must be there as soon as any other answer: it is what comes after that is waited for.
+        """
+        built = self._build(request, httpx2.Timeout(self.config.timeout), {"Accept-Encoding": "identity"})
+        asked = time.monotonic()
         try:
             response = self._http.send(built, stream=True)
-            with self._held(response):
+            built.extensions["timeout"]["read"] = read_timeout
+            with self._held(response, asked):
                 if response.status_code >= 300:
                     response.read()
                 self._raise_for_status(response)
@@ -101,20 +113,22 @@ class Transport:
     # -- steps ---------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _held(self, response: httpx2.Response) -> Iterator[None]:
+    def _held(self, response: httpx2.Response, asked: float) -> Iterator[None]:
         with self._lock:
-            self._streams.add(response)
+            self._streams[response] = asked
         try:
             if self.closed.is_set():
                 raise httpx2.ReadError("the client was closed")
             yield
         finally:
             with self._lock:
-                self._streams.discard(response)
+                self._streams.pop(response, None)
             response.close()
 
     def _once(self, request: Request) -> httpx2.Response:
-        return self._http.send(self._build(request, httpx2.Timeout(self.config.timeout), {}))
+        timeout = self.config.timeout
+        most = timeout if request.timeout is None else min(request.timeout, timeout)
+        return self._http.send(self._build(request, httpx2.Timeout(most), {}))
 
     def _again(self, request: Request) -> httpx2.Response:
         try:
@@ -182,7 +196,7 @@ def _why(error: Exception, config: Config) -> str:
     """The cause in words; nothing of the request, which holds the key, gets into it."""
     cause = _root(error)
     if isinstance(error, httpx2.TimeoutException):
-        return f"no answer within {config.timeout:g} s"
+        return f"no answer within {_patience(error, config):g} s"
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({cause.verify_message}); name its authority with --ca-file"
     if isinstance(cause, ssl.SSLError):
@@ -192,6 +206,13 @@ def _why(error: Exception, config: Config) -> str:
     if isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError | httpx2.WriteError):
         return "the connection was cut"
     return type(error).__name__
+
+
+def _patience(error: httpx2.TimeoutException, config: Config) -> float:
+    """The seconds that were waited for an answer."""
+    with contextlib.suppress(RuntimeError):  # what httpx2 says where it knows of no request
+        return float((error.request.extensions.get("timeout") or {}).get("read") or config.timeout)
+    return config.timeout
 
 
 def _root(error: BaseException) -> BaseException:

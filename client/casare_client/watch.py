@@ -41,11 +41,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How `follow` waits: `wait(seconds)` is True when it should give up; `on_outage` hears of each outage once."""
+    """How `follow` waits: `wait(seconds)` is True when it should give up; `on_outage` hears of each outage once.
+
+    `longest()` is the longest wait, where not the backoff's own; a server that asks for more patience gets it besides.
+    """
 
     wait: Callable[[float], bool]
     backoff: Backoff
     on_outage: Callable[[Exception], None] = lambda error: None
+    longest: Callable[[], float | None] = lambda: None
 
 
 def events(chunks: Iterable[bytes]) -> Iterator[WatchEvent]:
@@ -102,7 +106,7 @@ def follow(source: Source, pace: Pace, resource_version: str = "") -> Iterator[W
             elif not away and not pace.wait(0):
                 away = True
                 pace.on_outage(error)
-        if pace.wait(max(least, pace.backoff.next())):
+        if pace.wait(least + pace.backoff.next(pace.longest())):  # the sum: all that were sent away come one by one
             return
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from casare_api.kinds import Object, dig
 from casare_api.kinds.job import LIVE
-from casare_api.kinds.robot import RobotPhase
+from casare_api.kinds.robot import RobotPhase, load
 from casare_dashboard import words
 
 STATUSES = (*(phase.value for phase in RobotPhase), "Paused", "Drained")
@@ -77,6 +77,7 @@ def details(robot: Object, now: datetime) -> list[tuple[str, str]]:
             ("Labels", metadata.get("labels")),
             ("Serves namespaces", spec.get("serves")),
             ("Last seen", words.ago(robot, now, "status", "lastSeenTime") or "never"),
+            ("Load", load(robot)),
             ("Host", agent.get("hostname")),
             ("System", agent.get("os")),
             ("Agent", _agent(agent)),

@@ -28,7 +28,7 @@ FLUSH_EVERY = 1.0  # seconds
 ADAPT_EVERY = 10.0  # seconds
 ACKNOWLEDGED = 2.0  # seconds that a flush vouches for
 SMALL_FLEET, LARGE_FLEET = 1_000, 10_000  # robots
-COVERAGE_GAP = timedelta(seconds=5)  # a tick older than this ends the covered time
+COVERAGE_GAP = timedelta(seconds=3)  # an apiserver whose last tick is older hears nobody
 log = structlog.get_logger(__name__)
 
 
@@ -73,6 +73,7 @@ class Heartbeats:
     clock: Callable[[], float] = time.monotonic
     identity: str = field(default_factory=lambda: str(uuid.uuid4()))
     interval: int = 3  # seconds, handed out to agents
+    _promised: int = 0  # the longest interval that was handed out to those who wait
     _waiting: dict[str, str | None] = field(default_factory=dict)
     _flushed_at: float = -1e9
     _soon: asyncio.Event = field(default_factory=asyncio.Event)
@@ -98,6 +99,7 @@ class Heartbeats:
     def beat(self, robot_uid: str, telemetry: str | None) -> bool:
         """Notes a sign of life; whether it is vouched for (else the agent should try again soon)."""
         self._waiting[robot_uid] = telemetry
+        self._promised = max(self._promised, self.interval)
         if robot_uid not in self._known:
             self._soon.set()
         return self.is_fresh()
@@ -111,8 +113,9 @@ class Heartbeats:
         while True:
             waiting, self._waiting = self._waiting, {}
             leaving, self._leaving = self._leaving, set()
+            promised, self._promised = self._promised, 0
             try:
-                await self.flush(waiting, leaving)
+                await self.flush(waiting, leaving, promised)
                 if not self.is_fresh():
                     await self._check_pools()  # after an outage: no request shall meet a connection that is dead
                 self._flushed_at = self.clock()
@@ -122,6 +125,7 @@ class Heartbeats:
             except (psycopg.Error, TimeoutError) as error:
                 self._waiting = {**waiting, **self._waiting}
                 self._leaving |= leaving
+                self._promised = max(self._promised, promised)
                 self._known.clear()
                 log.warning("heartbeats can't be written", why=str(error).split("\n")[0], robots=len(waiting))
             with contextlib.suppress(TimeoutError):
@@ -132,8 +136,14 @@ class Heartbeats:
         for pool in (self.pool, *self.others):
             await pool.check()
 
-    async def flush(self, waiting: dict[str, str | None], leaving: Collection[str] = ()) -> None:
-        """Writes heartbeats and the tick; a robot that was not online wakes the duties."""
+    async def flush(
+        self, waiting: dict[str, str | None], leaving: Collection[str] = (), promised: int = 0
+    ) -> None:
+        """Writes heartbeats and the tick; a robot that was not online wakes the duties.
+
+        A lease is as long as the interval that its robot was told, `promised` at most, even if that is shorter by now.
+        """
+        lease = grace(max(self.interval, promised))
         async with self.pool.connection() as connection, connection.transaction():
             await connection.execute(_TICK, (self.identity, COVERAGE_GAP))
             if leaving:
@@ -141,11 +151,11 @@ class Heartbeats:
             if not waiting:
                 return
             uids, telemetry = list(waiting), list(waiting.values())
-            cursor = await connection.execute(_LOCK_AND_UPDATE, (uids, telemetry, grace(self.interval)))
+            cursor = await connection.execute(_LOCK_AND_UPDATE, (uids, telemetry, lease))
             found = dict(await cursor.fetchall())
             new = sorted(uid for uid in uids if uid not in found)
             if new:
-                await connection.execute(_INSERT, (grace(self.interval), new, [waiting[uid] for uid in new]))
+                await connection.execute(_INSERT, (lease, new, [waiting[uid] for uid in new]))
             self._known |= {uid for uid, online in found.items() if online}
             self._known -= {uid for uid, online in found.items() if not online}
             if new or not all(found.values()):

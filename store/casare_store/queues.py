@@ -17,20 +17,25 @@ from casare_api.decisions.deletion import RUNNING
 from casare_api.kinds import Kind, Object
 from casare_store.batch import Batch
 from casare_store.columns import table
+from casare_store.heartbeats import COVERAGE_GAP
 
 Connection = AsyncConnection[Any]
 
 # -- presence ------------------------------------------------------------------------------------------------------
 
-# Time that some living apiserver covered without a gap, up to now; nobody is judged over more than that.
-_COVERED = """
-(SELECT min(c.since) FROM coverage c WHERE c.last > clock_timestamp() - interval '3 seconds')"""
+# Since when somebody listened without a gap to a robot `l`, NULL while nobody does: since the apiserver that is there
+# the longest began to, and since another one was heard of last, whose robots had to find their way to this one. One
+# that was there for less than a lease is no reason: or else one that dies again and again would keep everybody online.
+_COVERED = f"""
+(SELECT CASE WHEN count(*) FILTER (WHERE c.listens) > 0 THEN greatest(min(c.since) FILTER (WHERE c.listens),
+        max(c.last) FILTER (WHERE NOT c.listens AND c.last - c.since > l.expires_at - l.last_seen)) END
+ FROM (SELECT since, last, last > clock_timestamp() - interval '{COVERAGE_GAP.total_seconds():g} s' AS listens
+       FROM coverage) c)"""
+_SILENT_FOR_A_LEASE = f"""
+l.expires_at < clock_timestamp() AND {_COVERED} + (l.expires_at - l.last_seen) < clock_timestamp()"""
 
 _CAME = "SELECT robot_uid::text FROM leases WHERE NOT online AND expires_at > clock_timestamp() LIMIT 500"
-_WENT = f"""
-SELECT robot_uid::text FROM leases
-WHERE online AND expires_at < clock_timestamp()
-  AND {_COVERED} + (expires_at - last_seen) < clock_timestamp() LIMIT 500"""
+_WENT = f"SELECT l.robot_uid::text FROM leases l WHERE l.online AND {_SILENT_FOR_A_LEASE} LIMIT 500"
 
 
 async def came_and_went(connection: Connection) -> tuple[list[str], list[str]]:
@@ -41,11 +46,14 @@ async def came_and_went(connection: Connection) -> tuple[list[str], list[str]]:
 
 
 async def set_online(batch: Batch, uids: list[str], online: bool) -> list[str]:
-    """Changes presence under the lock; the robots it really changed for (a heartbeat may have come in between)."""
-    still = "expires_at > clock_timestamp()" if online else "expires_at < clock_timestamp()"
+    """Changes presence under the lock; the robots it really changed for.
+
+    It is decided again: a heartbeat may have come in between, and a controller that hung knows nothing of the time.
+    """
+    still = "l.expires_at > clock_timestamp()" if online else _SILENT_FOR_A_LEASE
     rows = await batch.select(  # in the order in which heartbeats lock them
-        "UPDATE leases SET online = %s WHERE robot_uid IN (SELECT robot_uid FROM leases "
-        f"WHERE robot_uid = ANY(%s::uuid[]) AND online <> %s AND {still} ORDER BY robot_uid FOR UPDATE) "
+        "UPDATE leases SET online = %s WHERE robot_uid IN (SELECT l.robot_uid FROM leases l "
+        f"WHERE l.robot_uid = ANY(%s::uuid[]) AND l.online <> %s AND {still} ORDER BY l.robot_uid FOR UPDATE OF l) "
         "RETURNING robot_uid::text",
         (online, uids, online),
     )

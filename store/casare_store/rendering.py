@@ -8,13 +8,16 @@ from casare_api.kinds import Kind
 from casare_store.columns import table
 
 # A robot's phase, slots and last sign of life: from its lease and its live jobs, at the moment of reading.
-_ROBOT = """t.head
+_ROBOT_SEEN = """t.head
  || '"phase":"' || CASE WHEN l.robot_uid IS NULL THEN 'Pending' WHEN NOT l.online THEN 'Offline'
                         WHEN coalesce(u.used, 0) > 0 THEN 'Busy' ELSE 'Idle' END
  || '","slots":{"total":' || t.slots || ',"used":' || coalesce(u.used, 0) || '},'
  || CASE WHEN l.robot_uid IS NULL THEN ''
          ELSE '"lastSeenTime":"' || to_char(l.last_seen, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || '",' END
- || t.tail"""
+ || """
+_ROBOT_STORED = _ROBOT_SEEN + "t.tail"
+# What it measured is for readers alone: it changes all the time, and no history is made of it.
+_ROBOT = _ROBOT_SEEN + """coalesce('"telemetry":' || l.telemetry || ',', '') || t.tail"""
 _ROBOT_FROM = """robots t LEFT JOIN leases l ON l.robot_uid = t.uid
  CROSS JOIN LATERAL (SELECT count(*) AS used FROM jobs j
                      WHERE j.robot_uid = t.uid AND j.phase IN ('Assigned', 'Running')) u"""
@@ -80,6 +83,8 @@ def source_of_all(kind: Kind) -> str:
 
 def stored(kind: Kind) -> str:
     """The expression for a read that is followed by a write: without what is only shown to readers."""
+    if kind.kind == "Robot":
+        return _ROBOT_STORED
     return "t.head || t.tail" if kind.kind in _SHOWN_ONLY else expression(kind)
 
 

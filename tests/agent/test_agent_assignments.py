@@ -48,7 +48,7 @@ def test_a_watch_that_fails_says_so_and_lists_anew(until: Until, caplog: pytest.
     closed = threading.Event()
     wrong, right = jobs({"name": "a job without an uid"}), jobs({"name": "job-1", "uid": "u-1"})
     with listing(wrong, right) as url, Client(Config(url, timeout=5.0)) as client:
-        assignments = Assignments(client, lambda: None, closed)
+        assignments = Assignments(client, lambda: None, closed, lambda: 6.0)
         assignments.start({"metadata": {"uid": "r-1"}})
         until(assignments.wanted, "the second list")
         closed.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import pytest
 
@@ -47,8 +48,8 @@ def test_a_failed_report_is_not_repeated_at_once_however_urgent() -> None:
     for _ in range(8):
         assert presence.report({}, 0) is None
         presence.settled(True)
-        assert presence.pause(urgent=True) > 0.2
-    assert presence.pause(urgent=True) <= 15
+        assert presence.pause(urgent=True) > 0.05
+    assert presence.pause(urgent=True) <= 6
 
 
 def test_what_was_not_answered_is_not_said_again_at_once() -> None:
@@ -97,3 +98,14 @@ def test_a_robot_that_is_gone_or_was_made_anew_is_noticed() -> None:
 def test_a_report_that_the_server_does_not_take_is_told_apart() -> None:
     with pytest.raises(Malformed):
         Presence(Server(ApiError(422, "Invalid", "the report is wrong at jobs.0.outputs"))).report({}, 0)
+
+
+def test_nobody_answering_is_told_once_somebody_does_and_a_refusal_is_an_answer() -> None:
+    told: list[float] = []
+    busy = ApiError(503, "ServiceUnavailable", "starting")
+    presence = Presence(Server({}, AWAY, busy, AWAY, {}, busy, {}), returned=told.append)
+    begun = time.monotonic()
+    for _ in range(7):
+        presence.report({}, 0)
+    assert len(told) == 1, "once, and not for a server that was there and busy"
+    assert begun <= told[0] <= time.monotonic()

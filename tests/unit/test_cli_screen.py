@@ -147,6 +147,22 @@ def test_describe_shows_what_there_is_to_know_of_a_job() -> None:
         assert line in text
 
 
+@pytest.mark.parametrize(
+    ("telemetry", "said"),
+    [
+        ({"cpuPercent": 12.4, "memoryPercent": 40, "diskPercent": 70.6, "running": 1},
+         "cpu 12 %, memory 40 %, disk 71 %, 1 running"),
+        ({"cpuPercent": 0, "memoryPercent": None, "diskPercent": "full", "running": True, "gpus": []}, "cpu 0 %"),
+        ({}, "<none>"), (None, "<none>"), ([1], "<none>"),
+    ],
+)  # fmt: skip
+def test_describe_says_what_a_robots_computer_has_to_do(telemetry: object, said: str) -> None:
+    found = {"kind": "Robot", "metadata": {"name": "x"}, "status": {"phase": "Idle", "telemetry": telemetry}}
+    shown = describing.describe(found, [], [], NOW)
+    assert f"Load:         {said}" in shown
+    assert not [line for line in shown if "elemetry" in line]
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_any_kind_can_be_described_with_nothing_in_it(kind: str) -> None:
     obj = {"apiVersion": KINDS[kind].api_version, "kind": kind, "metadata": {"name": "x"}}

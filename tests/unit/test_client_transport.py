@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import queue
 import socketserver
 import threading
 import time
@@ -251,6 +252,50 @@ def test_closing_the_client_ends_a_silent_watch_of_another_thread() -> None:
         assert time.monotonic() - begun < 10
         quiet.set()
     assert [event.type for event in seen] == [RELIST, "ADDED"]
+
+
+def test_a_watch_from_before_a_silence_is_renewed_at_its_last_version_and_a_newer_one_left_alone() -> None:
+    quiet = threading.Event()
+    asked: queue.Queue[str] = queue.Queue()
+
+    def answer(handler: Handler) -> None:
+        asked.put(version := handler.path.partition("resourceVersion=")[2])
+        handler.begin()
+        handler.part(line("ADDED", int(version) + 1))
+        quiet.wait(60)
+
+    with serving(answer) as url, client(url) as found:
+        seen: queue.Queue[WatchEvent] = queue.Queue()
+        events = found.follow("Job", resource_version="5", longest=lambda: 0.1)
+        threading.Thread(target=lambda: [seen.put(event) for event in events], daemon=True).start()
+        before = time.monotonic()
+        assert (asked.get(timeout=20), seen.get(timeout=20).type) == ("5", "ADDED")
+        found.renew(time.monotonic())
+        assert (asked.get(timeout=20), seen.get(timeout=20).type) == ("6", "ADDED")
+        found.renew(before)
+        assert asked.empty(), "this one was opened since"
+        found.renew(time.monotonic())
+        assert asked.get(timeout=20) == "7", "in its turn, and none was opened between"
+        quiet.set()
+
+
+def test_a_watch_is_not_waited_for_until_it_begins_but_may_be_silent_then() -> None:
+    over, begins = threading.Event(), threading.Event()
+
+    def answer(handler: Handler) -> None:
+        if not begins.is_set():
+            over.wait(20)
+            return
+        handler.begin()
+        over.wait(0.6)
+        handler.part(line("ADDED", 6))
+
+    with connected(answer, timeout=0.2) as found:
+        with pytest.raises(Unreachable, match=r"no answer within 0\.2 s"):
+            next(found.watch("Job", resource_version="5"))
+        begins.set()
+        assert next(found.watch("Job", resource_version="5")).type == "ADDED"
+    over.set()
 
 
 def test_a_followed_log_is_taken_up_where_it_was_cut() -> None:

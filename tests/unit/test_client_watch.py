@@ -102,7 +102,14 @@ def test_an_outage_is_told_once_and_waited_out_longer_and_longer() -> None:
 def test_a_busy_server_says_how_long_to_wait() -> None:
     script = Script(BUSY, 5, [changed(6)])
     followed(script)
-    assert script.waited[0] == 7.0
+    assert script.waited[0] == 7.0 + 1.0, "and its own wait besides: others were told the same"
+
+
+def test_the_longest_wait_is_the_followers_own_where_it_has_one() -> None:
+    script = Script(5, [AWAY], [AWAY], [AWAY], [changed(6)])
+    for _ in follow(script, Pace(script.wait, Backoff(1.0, 8.0, lambda: 1.0), longest=lambda: 1.5)):
+        pass
+    assert script.waited[:3] == [1.0, 1.5, 1.5]
 
 
 def test_what_trying_again_can_not_change_is_raised() -> None:
@@ -149,15 +156,6 @@ def test_whatever_breaks_no_change_is_missed_or_seen_twice(plan: list[tuple[int,
             assert version == seen + 1 or event.type == RELIST
             seen = version
     assert seen == history.head
-
-
-def test_delays_grow_to_a_limit_and_are_jittered_by_half() -> None:
-    low, high = Backoff(1.0, 8.0, lambda: 0.0), Backoff(1.0, 8.0, lambda: 1.0)
-    assert [low.next() for _ in range(5)] == [0.5, 1.0, 2.0, 4.0, 4.0]
-    assert [high.next() for _ in range(5)] == [1.0, 2.0, 4.0, 8.0, 8.0]
-    high.reset()
-    assert high.next() == 1.0
-    assert all(Backoff().next() > 0 for _ in range(3))
 
 
 @given(st.lists(st.integers(1, 40), max_size=10))

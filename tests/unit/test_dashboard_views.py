@@ -50,6 +50,12 @@ def test_a_robot_that_was_only_declared_is_pending_with_all_its_slots_free() -> 
     assert ("Last seen", "never") in robot_views.details(robot(), NOW)
 
 
+def test_what_a_robot_measured_stands_in_its_details_where_it_did() -> None:
+    found = robot(status={"telemetry": {"cpuPercent": 7, "running": 2}})
+    assert ("Load", "cpu 7 %, 2 running") in robot_views.details(found, NOW)
+    assert "Load" not in dict(robot_views.details(robot(), NOW))
+
+
 def test_what_somebody_wants_of_a_robot_shows_beside_its_phase() -> None:
     paused = robot(spec={"desiredState": "Paused"}, status={"phase": "Idle"})
     assert robot_views.statuses(paused) == ["Idle", "Paused"]

@@ -1,7 +1,8 @@
 """Robot: one agent on one computer, what it can do and whether it may take work.
 
-Phases: Pending (declared, never seen) -> Idle <-> Busy -> Offline -> Idle or Busy. The phase, the slots and the
-time it was last seen are observed: the store joins them from heartbeats and live jobs whenever a robot is read.
+Phases: Pending (declared, never seen) -> Idle <-> Busy -> Offline -> Idle or Busy. The phase, the slots, the time it
+was last seen and what its computer measured are observed: the store joins them from heartbeats and live jobs whenever a
+robot is read.
 """
 
 from __future__ import annotations
@@ -177,6 +178,11 @@ class RobotStatus(OpenModel):
     agent: dict[str, Any] | None = Field(
         None, description="What its agent says of itself: version, hostname, os, pid, startedTime and more."
     )
+    telemetry: dict[str, Any] | None = Field(
+        None,
+        description="What its agent measured when it was last seen: cpuPercent, memoryPercent, diskPercent (0 to 100), "
+        "running (attempts) and more. It is in what is read; for watchers it is no change.",
+    )
 
 
 class Robot(Model):
@@ -198,6 +204,23 @@ def _slots(obj: Object, now: datetime) -> Cell:
     return f"{dig(obj, 'status', 'slots', 'used') or 0}/{total}"
 
 
+_MEASURED = (("cpuPercent", "cpu {} %"), ("memoryPercent", "memory {} %"), ("diskPercent", "disk {} %"),
+             ("running", "{} running"))  # fmt: skip
+
+
+def load(robot: Object) -> str:
+    """What its computer has to do, for people: `cpu 12 %, memory 40 %, disk 71 %, 1 running`; "" where unknown.
+
+    Agents say what they like: what is no number is left out.
+    """
+    said, told = dig(robot, "status", "telemetry"), []
+    for key, words in _MEASURED if isinstance(said, dict) else ():
+        value = said.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            told.append(words.format(round(value)))
+    return ", ".join(told)
+
+
 ROBOT = Kind(
     kind="Robot",
     plural="robots",
@@ -205,7 +228,7 @@ ROBOT = Kind(
     short_names=("rb",),
     model=Robot,
     fields={"status.phase": ("status", "phase"), "spec.environment": ("spec", "environment")},
-    observed=("phase", "slots", "lastSeenTime"),
+    observed=("phase", "slots", "lastSeenTime", "telemetry"),
     not_yet={"spec.maintenanceWindows": None, "spec.drain": None},
     columns=(
         NAME,

@@ -36,7 +36,7 @@ class Report(Model):
     """What a robot says of itself: that it lives, and what became of its attempts since the last report."""
 
     agent: dict[str, Any] | None = Field(None, description="What its agent says of itself, at most 16 KiB as JSON.")
-    telemetry: dict[str, Any] | None = Field(None, description="Measurements of its computer, at most 16 KiB as JSON.")
+    telemetry: dict[str, Any] | None = Field(None, description="Measurements of its computer, at most 4 KiB as JSON.")
     leaving: bool = Field(False, description="Whether this is its last report for now.")
     jobs: list[Transition] | None = Field(None, max_length=10_000, description="What became of attempts, in order.")
 

@@ -1,0 +1,47 @@
+"""What heartbeats carry is there to be read, and is no change of anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from casare_api.kinds import Object
+from casare_api.kinds.robot import load
+
+from ..conftest import until
+from .conftest import Api, Robot
+
+MEASURED = {"cpuPercent": 12.5, "memoryPercent": 40, "diskPercent": 71.2, "running": 1}
+
+
+def telemetry(robot: Object) -> Object:
+    return dict(robot["status"].get("telemetry") or {})
+
+
+def test_what_a_robot_measures_is_read_in_get_and_list_and_moves_no_version(
+    api: Api, robot: Callable[..., Robot]
+) -> None:
+    rob = robot()
+    rob.report(telemetry={"cpuPercent": 1})
+    until(lambda: api.get("Robot", rob.name)["status"]["phase"] == "Idle", "it is there")
+    until(lambda: telemetry(api.get("Robot", rob.name)), "its first heartbeat is written")
+    before = api.get("Robot", rob.name)["metadata"]
+    rob.report(telemetry=MEASURED)
+    until(lambda: telemetry(api.get("Robot", rob.name)) == MEASURED, "the last one counts")
+    rob.report()
+    (listed,) = api.list("Robot", fieldSelector=f"metadata.name={rob.name}")["items"]
+    assert telemetry(listed) == MEASURED, "a heartbeat without any leaves it"
+    assert api.get("Robot", rob.name)["metadata"] == before
+
+
+def test_measurements_of_any_shape_poison_nothing(api: Api, robot: Callable[..., Robot]) -> None:
+    rob = robot()
+    odd = {"cpuPercent": None, "memoryPercent": "many", "gpus": [{"name": 'a"b\n\\'}], "phase": "Busy"}
+    rob.report(telemetry=odd)
+    found = until(lambda: (one := api.get("Robot", rob.name)) and telemetry(one) and one, "it is written")
+    assert telemetry(found) == odd and found["status"]["phase"] in ("Idle", "Pending", "Offline")
+    assert load(found) == ""
+    (listed,) = api.list("Robot", fieldSelector=f"metadata.name={rob.name}")["items"]
+    assert telemetry(listed) == odd
+    written = api.changed("Robot", rob.name, {"metadata": {"labels": {"a": "b"}}})
+    assert written["metadata"]["labels"] == {"a": "b"}
+    assert telemetry(api.get("Robot", rob.name)) == odd
