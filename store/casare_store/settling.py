@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import orjson
 
-from casare_api.decisions import config, lifecycle, schedule
+from casare_api.decisions import config, draining, lifecycle, schedule
 from casare_api.decisions.requirements import class_of
 from casare_api.decisions.retrying import POLICY
 from casare_api.kinds import KINDS, Kind, Object, dig
@@ -254,6 +254,7 @@ _SETTLE: dict[str, Callable[[Object | None, Object, Context], Object]] = {
     "Schedule": _schedule,
     "Quota": _quota,
     "ApiKey": _apikey,
+    "Robot": lambda old, new, context: draining.settled(old, new, context.now),
     "Namespace": _namespace,
     "ConfigMap": lambda old, new, context: config.configmap(old, new),
     "Secret": lambda old, new, context: config.secret(old, new),

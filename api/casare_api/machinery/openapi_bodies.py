@@ -160,7 +160,9 @@ class ServingRobot(Model):
 
     name: str = Field(description="Its name.")
     namespace: str | None = Field(None, description="Its namespace, where that is not the job's.")
-    state: str = Field(description="Idle, Busy, Paused, Drained or Offline.")
+    state: str = Field(
+        description="Idle, Busy, Paused, Draining, Drained, Maintenance, Restarting, Refused or Offline."
+    )
     free_slots: int = Field(description="For how many jobs it has room.")
     message: str = Field(description="How it fares, in words for people.")
 
