@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 SPOKEN = 2  # what this release's agents speak: 2 can restart, and gives a job back when its robot is drained
+_MOST = 40  # characters of a version that are shown
 OLDEST, NEWEST = 1, 2  # what this release's servers take
 
 
@@ -53,4 +54,5 @@ def is_restarting(wanted: str | None, agent: Mapping[str, Any] | None) -> bool:
 
 
 def _version(agent: Mapping[str, Any] | None) -> str:
-    return f"version {(agent or {}).get('version') or 'unknown'}"
+    said = " ".join(str((agent or {}).get("version") or "unknown").split())
+    return f"version {said[:_MOST]}"
