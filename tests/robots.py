@@ -12,7 +12,7 @@ from typing import Any
 
 from casare_agent.assignment import Assignment
 from casare_agent.fence import Contact, limits
-from casare_agent.plan import LIVE, Begin, Cancel, Forget, Held, Intake, Settle, Stage, Withdraw, plan
+from casare_agent.plan import LIVE, Begin, Cancel, Forget, Held, Intake, Return, Settle, Stage, Withdraw, plan
 from casare_api.kinds import Object, dig
 from casare_api.machinery.durations import parse_duration
 
@@ -67,6 +67,8 @@ class Agent:
                     self.end(assignment.uid, phase, reason=reason, message=message)
                 case Cancel(uid):
                     self.end(uid, "Cancelled")
+                case Return(uid):
+                    self.end(uid, "Drained", reason="RobotDrained")
                 case Withdraw(uid):
                     self.held[uid].stage = Stage.DELIVERED
                     self._over(uid)

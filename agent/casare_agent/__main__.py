@@ -1,13 +1,14 @@
 """How is an agent started? `python -m casare_agent [--config FILE]`: settings in, exit code out.
 
 Exit codes: 0 it was told to end, 1 the server or this computer does not let it run, 2 a mistake in the settings or on
-the command line, 4 its robot was deleted.
+the command line, 4 its robot was deleted, 5 it was asked to restart and this program can't be started again.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import time
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from casare_agent import capabilities, config, telemetry
-from casare_agent.loop import REFUSED, Agent
+from casare_agent.loop import ENDED, REFUSED, RESTART, Agent
 from casare_agent.workshop import InUse, Workshop, locked
 from casare_client import Client, Config, NoServer
 
@@ -24,7 +25,19 @@ _log = logging.getLogger("casare.agent")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs an agent; its exit code."""
+    """Runs an agent; its exit code. One that is asked to restart becomes a new process of the same number."""
+    while (code := _once(arguments)) == RESTART:
+        _log.info("restarting")
+        if sys.platform == "win32":  # no process can become another there: all but the program itself is made anew
+            continue
+        try:
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the very program that runs
+        except OSError as error:
+            return _complain(f"can't be started again: {error.strerror or error}", RESTART)
+    return code
+
+
+def _once(arguments: Sequence[str] | None) -> int:
     given = _arguments(arguments)
     if len(given.config) > 1:
         return _complain("one agent is one robot: start one agent for each --config FILE", USAGE)
@@ -57,7 +70,11 @@ def _run(settings: config.Settings) -> int:
         for number in _ending_signals():
             signal.signal(number, lambda number, frame: agent.end())
         try:
-            return agent.run()
+            code = agent.run()
+            if code == RESTART:  # from here on a signal ends the process at once; one that came before counts
+                for number in _ending_signals():
+                    signal.signal(number, signal.SIG_DFL)
+            return ENDED if agent.is_ending and code == RESTART else code
         finally:
             workshop.close()
 
@@ -81,6 +98,7 @@ def _set_up_log(verbose: bool) -> None:
     """Lines with a time in UTC, to standard error."""
     form = logging.Formatter("%(asctime)sZ %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S")
     form.converter = time.gmtime
+    _log.handlers.clear()
     handler = logging.StreamHandler()
     handler.setFormatter(form)
     _log.addHandler(handler)

@@ -9,7 +9,10 @@ from casare_api.kinds import Object
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A job that is placed on this robot. `uid` and `attempt` together name the one run that is meant."""
+    """A job that is placed on this robot. `uid` and `attempt` together name the one run that is meant.
+
+    `drain`: it is to be ended and given back, for the robot is drained.
+    """
 
     namespace: str
     name: str
@@ -17,6 +20,7 @@ class Assignment:
     attempt: int
     phase: str = "Assigned"
     cancel: bool = False
+    drain: bool = False
     spec: Object | None = None
 
     @classmethod
@@ -30,6 +34,7 @@ class Assignment:
             attempt=int(status.get("attempt") or 0),
             phase=str(status.get("phase") or ""),
             cancel=bool(spec.get("cancel")),
+            drain=bool(status.get("drainTime")),
             spec=spec,
         )
 

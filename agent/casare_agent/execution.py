@@ -184,6 +184,8 @@ def _stopped(run: Run, stopped: Stopped) -> Result:
         return Result("Cancelled", "Cancelled", "cancelled", code)
     if stopped.reason is StopReason.FENCED:
         return Result("Lost", "SelfFenced", "its robot could not reach the server and ended it", code)
+    if stopped.reason is StopReason.RETURNED:
+        return Result("Drained", stopped.reason.value, "its robot was drained, and it still ran at the deadline", code)
     return Result("Drained", "AgentStopped", "its agent stopped", code)
 
 

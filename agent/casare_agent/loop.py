@@ -17,8 +17,9 @@ from casare_agent.attempt import Attempt
 from casare_agent.config import Settings
 from casare_agent.drain import Drain
 from casare_agent.outage import Outage, longest
-from casare_agent.plan import Action, Begin, Cancel, Forget, Held, Intake, Settle, Withdraw, plan
+from casare_agent.plan import Action, Begin, Cancel, Forget, Held, Intake, Return, Settle, Withdraw, plan
 from casare_agent.presence import Malformed, Presence
+from casare_agent.restart import Restart
 from casare_agent.result import Result
 from casare_agent.supervisor import StopReason
 from casare_agent.wake import Wake
@@ -28,7 +29,7 @@ from casare_api.machinery.errors import ApiError
 from casare_client import Client, Unreachable
 
 _log = logging.getLogger("casare.agent")
-ENDED, REFUSED, DELETED = 0, 1, 4  # exit codes
+ENDED, REFUSED, DELETED, RESTART = 0, 1, 4, 5  # exit codes
 _HOPELESS = frozenset({400, 422})  # answers to a registration that trying again does not change
 
 
@@ -45,10 +46,11 @@ class Agent:
         self._presence = Presence(send, contact, self._assignments.renew)
         self._attempts: dict[str, Attempt] = {}
         self._capabilities = capabilities
-        self._about: Object | None = telemetry.about(capabilities)
+        self._restart = Restart(workshop.directory)
+        self._about: Object | None = telemetry.about(capabilities, self._restart.handled)
 
     def run(self) -> int:
-        """Until it is told to end (0), is refused for good (1) or its robot is deleted (4)."""
+        """Until it is told to end (0), is refused for good (1), its robot is deleted (4) or it is to restart (5)."""
         self._attempts = recovery.recover(self._workshop, self._wake.set)
         exit_code = self._enlist()
         while exit_code is None:
@@ -68,6 +70,11 @@ class Agent:
         self._presence.hurry()
         self._wake.set()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether somebody has asked it to end."""
+        return self._drain.asked
+
     # -- one turn --------------------------------------------------------------------------------------------------
 
     def _do(self, action: Action) -> None:
@@ -80,6 +87,8 @@ class Agent:
                 self._attempts[assignment.uid] = Attempt.settled(assignment, result, self._workshop, self._wake.set)
             case Cancel(uid):
                 self._attempts[uid].stop(StopReason.CANCELLED)
+            case Return(uid):
+                self._attempts[uid].stop(StopReason.RETURNED)
             case Withdraw(uid):
                 _log.info("job %s: not ours any more, stopped", self._attempts[uid].assignment.path)
                 self._attempts[uid].stop(StopReason.WITHDRAWN)
@@ -102,6 +111,7 @@ class Agent:
         if answers is None:
             return []
         self._about = None
+        self._restart.hear(self._presence.restart)
         said = {(answer.get("uid"), answer.get("attempt")): answer for answer in answers}
         return [self._answered(entry, said.get((entry["uid"], entry["attempt"]))) for entry in entries]
 
@@ -150,6 +160,8 @@ class Agent:
         intake = self._drain.intake(self._live())
         if intake is Intake.RETURNED:
             self._stop_all(StopReason.DRAINED, 0.0 if self._drain.at_once else None)
+        if intake is Intake.OPEN and self._restart.is_wanted:
+            return Intake.RETURNED  # what runs may finish
         return intake
 
     def _exit_code(self, intake: Intake) -> int | None:
@@ -160,7 +172,18 @@ class Agent:
             _log.error("robot %s was deleted: this agent ends and does not make it again", self._settings.name)
             return DELETED
         undelivered = sum(one.urgent for one in self._attempts.values())
-        return ENDED if intake is Intake.RETURNED and self._drain.may_leave(undelivered) else None
+        if intake is not Intake.RETURNED:
+            return None
+        if self._drain.asked:
+            return ENDED if self._drain.may_leave(undelivered) else None
+        return None if undelivered else self._restarted()
+
+    def _restarted(self) -> int | None:
+        if self._restart.note():
+            return RESTART
+        self._about = telemetry.about(self._capabilities, self._restart.handled)  # or else it would get no jobs
+        self._presence.hurry()
+        return None
 
     def _stop_all(self, reason: StopReason, grace: float | None = None) -> None:
         for attempt in self._attempts.values():

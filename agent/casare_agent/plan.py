@@ -69,6 +69,13 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Return:
+    """The robot is drained: end the job's process, report Drained."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class Withdraw:
     """The attempt is not ours any more: end its process, report nothing."""
 
@@ -82,7 +89,7 @@ class Forget:
     uid: str
 
 
-Action = Begin | Settle | Cancel | Withdraw | Forget
+Action = Begin | Settle | Cancel | Return | Withdraw | Forget
 
 
 def plan(wanted: Mapping[str, Assignment], held: Mapping[str, Held], intake: Intake = Intake.OPEN) -> list[Action]:
@@ -91,6 +98,11 @@ def plan(wanted: Mapping[str, Assignment], held: Mapping[str, Held], intake: Int
     known = {uid: one for uid, one in held.items() if uid not in unwanted}
     actions: list[Action] = [action for uid, one in unwanted.items() for action in _let_go(uid, one)]
     actions += [Cancel(uid) for uid, one in known.items() if wanted[uid].cancel and _can_be_stopped(one)]
+    actions += [
+        Return(uid)
+        for uid, one in known.items()
+        if wanted[uid].drain and not wanted[uid].cancel and _can_be_stopped(one)
+    ]
     free = [one for uid, one in wanted.items() if uid not in held or Forget(uid) in actions]
     lingering = sum(1 for one in unwanted.values() if one.stage is Stage.RUNNING)
     return actions + _take(free, lingering, intake)

@@ -45,6 +45,7 @@ class Presence:
         self._interval = FIRST_INTERVAL
         self._heartbeat_at = self._earliest = 0.0
         self.gone = False
+        self.restart: str | None = None  # for which people asked, as the server last said
 
     def pause(self, urgent: bool) -> float:
         """Seconds until a report is due, 0 when it is; `urgent` where there is news."""
@@ -62,6 +63,7 @@ class Presence:
         self._outage.over()
         self._is_heard()
         self._look_at_robot(answer.get("robotUID"))
+        self.restart = answer.get("restartRequestedAt") if "protocol" in answer else None  # else it is not waited for
         low, high = _INTERVALS
         self._interval = min(high, max(low, float(answer.get("intervalSeconds") or FIRST_INTERVAL)))
         self._heartbeat_at, self._earliest = time.monotonic() + self._interval, 0.0

@@ -20,6 +20,7 @@ class StopReason(StrEnum):
     CANCELLED = "Cancelled"  # somebody cancelled the job
     TIMEOUT = "Timeout"  # it ran too long
     DRAINED = "Drained"  # the agent ends
+    RETURNED = "RobotDrained"  # its robot is drained, and the deadline is over
     FENCED = "Fenced"  # the server could not be reached and would have given it to another
     WITHDRAWN = "Withdrawn"  # the server has given it to another, or the robot is gone
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from casare_agent.result import now_text
+from casare_api.decisions import skew
 from casare_api.kinds import Object
 
 
@@ -25,10 +26,12 @@ def measure(directory: Path, running: int) -> Object:
     }
 
 
-def about(capabilities: list[str]) -> Object:
-    """This agent and its computer."""
+def about(capabilities: list[str], restarted_for: str | None = None) -> Object:
+    """This agent and its computer; `restarted_for` is the wish to restart that was handled last."""
     return {
         "version": agent_version(),
+        "protocol": skew.SPOKEN,
+        **({"restartedFor": restarted_for} if restarted_for else {}),
         "hostname": socket.gethostname(),
         "os": _system(),
         "pid": os.getpid(),

@@ -17,7 +17,7 @@ import orjson
 import structlog
 from pydantic import Field, TypeAdapter, ValidationError
 
-from casare_api.decisions import lifecycle
+from casare_api.decisions import lifecycle, skew
 from casare_api.kinds import Object, dig
 from casare_api.kinds.job import JOB
 from casare_api.kinds.kind import Model, Timestamp
@@ -118,6 +118,7 @@ class Agents:
     async def report(self, request: Request, target: Target) -> None:
         body = _parse(await request.body(MAX_REPORT))
         robot = await self.robot(target.namespace or "", target.name or "")
+        await self._check_protocol(robot, body.agent)
         uid = robot["metadata"]["uid"]
         telemetry = orjson.dumps(body.telemetry).decode() if body.telemetry is not None else None
         vouched, interval = True, self.heartbeats.interval  # what its lease is measured by, even if that changes now
@@ -131,7 +132,7 @@ class Agents:
             raise ApiError.unavailable("heartbeats can't be written right now: try again in a second")
         spec = robot.get("spec") or {}
         answer = {"intervalSeconds": interval, "desiredState": spec.get("desiredState", "Active"),
-                  "robotUID": uid, "jobs": results}
+                  "robotUID": uid, "jobs": results, "protocol": {"min": skew.OLDEST, "max": skew.NEWEST}}
         answer |= {key: spec[key] for key in ("drain", "restartRequestedAt") if key in spec}
         await request.object(200, answer)
 
@@ -158,6 +159,13 @@ class Agents:
             self._robots.pop((change.namespace, change.name), None)
         elif (change.namespace, change.name) in self._robots:
             self._robots[change.namespace, change.name] = orjson.loads(change.object)
+
+    async def _check_protocol(self, robot: Object, agent: Object | None) -> None:
+        """Raises ApiError 426 for an agent that this release does not understand; the robot says why it has no jobs."""
+        refused = skew.refusal(dig(robot, "status", "agent") if agent is None else agent)
+        if refused is not None:
+            await self._note_agent(robot, agent)
+            raise ApiError(426, "UpgradeRequired", refused)
 
     async def _note_agent(self, robot: Object, agent: Object | None) -> None:
         if agent is None or dig(robot, "status", "agent") == agent:

@@ -7,11 +7,13 @@ import os
 import signal
 import sys
 from datetime import timedelta
+from importlib.metadata import PackageNotFoundError, version
 
 import psycopg
 
 from casare_controller.duties.audit import Audit, age_of
 from casare_controller.duties.deletions import Deletions
+from casare_controller.duties.draining import Draining
 from casare_controller.duties.garbage import Garbage
 from casare_controller.duties.placement import Placement
 from casare_controller.duties.presence import Presence
@@ -42,6 +44,14 @@ def main() -> int:
     return 0
 
 
+def _version() -> str:
+    """Of this release, as its agents say it, too."""
+    try:
+        return version("casare-fleet")
+    except PackageNotFoundError:
+        return "0"
+
+
 async def _run(url: str, audit_age: timedelta | None) -> None:
     store = await Store.open_when_ready(url, pool_size=6)
     events = Recorder(store.writer, "controller")
@@ -54,6 +64,7 @@ async def _run(url: str, audit_age: timedelta | None) -> None:
         Placement(store, events),
         Presence(store, events),
         Timers(store, events),
+        Draining(store, events, _version()),
         Schedules(store, events),
         Deletions(store),
         Garbage(store),

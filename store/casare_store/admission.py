@@ -33,6 +33,7 @@ _DECIDED = {
     "Job": ("queuedTime", "agingInterval"),  # its rank
     "Workflow": ("revision",),
     "ApiKey": ("phase", "hint"),
+    "Robot": ("drain",),  # since when
     "Namespace": ("phase",),
 }
 

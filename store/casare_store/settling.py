@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import orjson
 
-from casare_api.decisions import config, lifecycle, schedule
+from casare_api.decisions import config, draining, lifecycle, schedule
 from casare_api.decisions.requirements import class_of
 from casare_api.decisions.retrying import POLICY
 from casare_api.decisions.roles import BUILT_IN
@@ -271,6 +271,7 @@ _SETTLE: dict[str, Callable[[Object | None, Object, Context], Object]] = {
     "Schedule": _schedule,
     "Quota": _quota,
     "ApiKey": _apikey,
+    "Robot": lambda old, new, context: draining.settled(old, new, context.now),
     "Namespace": _namespace,
     "ClusterRole": _built_in,
     "RoleBinding": _binding,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from casare_agent.assignment import Assignment
-from casare_agent.plan import LIVE, Begin, Cancel, Forget, Held, Intake, Settle, Stage, Withdraw, plan
+from casare_agent.plan import LIVE, Begin, Cancel, Forget, Held, Intake, Return, Settle, Stage, Withdraw, plan
 
 JOB = Assignment("default", "job-1", "u1", 1, spec={})
 OTHER = replace(JOB, uid="u2", name="job-2")
@@ -88,3 +88,12 @@ def test_whatever_the_situation_nothing_runs_twice_or_beyond_its_slots(
     assert len(begun) + len(running) <= max(slots, len(running))
     touched = [getattr(action, "uid", None) for action in actions if isinstance(action, Withdraw | Cancel)]
     assert all(not held[str(uid)].stopping for uid in touched)
+
+
+def test_what_is_to_be_given_back_is_ended_once_and_cancelling_it_comes_first() -> None:
+    held = {"u": Held(1, Stage.RUNNING)}
+    drained = Assignment("default", "j", "u", 1, "Running", drain=True)
+    assert plan({"u": drained}, held) == [Return("u")]
+    assert plan({"u": drained}, {"u": Held(1, Stage.RUNNING, stopping=True)}) == []
+    assert plan({"u": drained}, {"u": Held(1, Stage.ENDED)}) == []
+    assert plan({"u": replace(drained, cancel=True)}, held) == [Cancel("u")]

@@ -83,6 +83,11 @@ class Robot:
     def status(self, job: str) -> Object:
         return dict(self.admin.get("Job", job)["status"])
 
+    def condition(self, type_: str) -> Object:
+        """The robot's condition of a type, with an empty status where there is none."""
+        found = dig(self.admin.get("Robot", self.name), "status", "conditions") or ()
+        return next((one for one in found if one["type"] == type_), {"status": ""})
+
     def reaches(self, job: str, *phases: str, attempt: int = 1) -> Object:
         """The job's status once it is in one of the phases."""
 
@@ -292,6 +297,52 @@ def test_what_does_not_finish_goes_back_to_the_queue(robot: Robot, impatience: s
     status = robot.status(job)
     assert status["phase"] in ("Queued", "Assigned")
     assert [one["phase"] for one in status["attempts"]] == ["Drained"]
+
+
+# -- drained and restarted -------------------------------------------------------------------------------------------
+
+
+def test_a_drain_gives_back_what_runs_at_its_deadline_and_the_robot_says_so(robot: Robot, alive: Alive) -> None:
+    robot.start()
+    job = robot.submit({"runner": "command", "source": {"inline": "echo $$; exec sleep 600"}})
+    robot.until(lambda: "\n" in "".join(robot.admin.read_log("default", job)), "it runs")
+    pid = int("".join(robot.admin.read_log("default", job)))
+    drain = {"desiredState": "Drained", "drain": {"deadline": "1s", "then": "Requeue"}}
+    robot.admin.patch("Robot", robot.name, {"spec": drain})
+    status = robot.reaches(job, "Queued")
+    assert [(one["phase"], one["reason"]) for one in status["attempts"]] == [("Drained", "RobotDrained")]
+    robot.until(lambda: not alive(pid), "its process is gone")
+    robot.until(lambda: robot.condition("Drained")["status"] == "True", "the robot is drained")
+    assert robot.condition("Schedulable")["reason"] == "Drained" and robot.condition("Ready")["status"] == "True"
+    said = dig(robot.admin.why(job), "message")
+    assert said == "no robot that has all it asks for can take it: 1 is drained"
+    robot.admin.patch("Robot", robot.name, {"spec": {"desiredState": "Active"}})
+    robot.reaches(job, "Running", attempt=2)
+
+
+def test_an_agent_restarts_when_its_job_is_over_takes_nothing_until_then_and_does_it_once(
+    robot: Robot, tmp_path: Path
+) -> None:
+    process = robot.start()
+    text = f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done"
+    first = robot.submit({"runner": "command", "source": {"inline": text}})
+    robot.reaches(first, "Running")
+    robot.admin.patch("Robot", robot.name, {"spec": {"maxConcurrentJobs": 2, "restartRequestedAt": "2020-01-01T00:00:00Z"}})
+    robot.until(lambda: "asked to restart" in robot.said)
+    second = robot.submit({"runner": "command", "args": ["true"]})
+    robot.until(lambda: "restarting" in dig(robot.admin.why(second), "message"), "there is room, but nothing is placed")
+    assert robot.said.count("is ready at") == 1 and robot.status(first)["phase"] == "Running"
+    (tmp_path / "go").touch()
+    robot.reaches(second, "Succeeded")
+    assert robot.status(first)["phase"] == "Succeeded" and robot.status(second)["attempt"] == 1
+    assert process.poll() is None and robot.said.count("is ready at") == 2, "the same process, started anew"
+    agent = robot.admin.get("Robot", robot.name)["status"]["agent"]
+    assert (agent["pid"], agent["restartedFor"]) == (process.pid, "2020-01-01T00:00:00Z")
+    third = robot.submit({"runner": "command", "args": ["true"]})
+    robot.reaches(third, "Succeeded")
+    assert robot.said.count("is ready at") == 2
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 0
 
 
 # -- losing the server, losing the agent -----------------------------------------------------------------------------

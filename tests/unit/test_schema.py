@@ -278,7 +278,7 @@ def test_bounds_defaults_and_what_has_no_effect_yet_are_told() -> None:
     assert (priority["minimum"], priority["maximum"], priority["default"]) == (0, 20, 10)
     assert priority["description"].endswith("Default: 10.")
     assert "default" not in at("Job", ".spec.priority")
-    assert "does nothing with it yet" in at("Robot", ".spec.drain")["description"]
+    assert "does nothing with it yet" in at("Schedule", ".spec.pauseOnFailures")["description"]
     assert "does nothing with it yet" not in at("Robot", ".spec.taints")["description"]
 
 

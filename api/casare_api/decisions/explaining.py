@@ -241,8 +241,12 @@ def _about_robots(around: Around, said: Mapping[str, str]) -> str:
         return then
     if counts["slots"]:
         return f"all robots that could run it now are full{_soonest(around)}" + (f"; {then}" if then else "")
-    states = ", ".join(f"{counts[rule]} {'is' if counts[rule] == 1 else 'are'} {rule}" for rule in matching)
+    states = ", ".join(f"{_are(counts[rule])} {reasons.state_words(rule)}" for rule in matching)
     return f"no robot that has all it asks for can take it: {states}"
+
+
+def _are(count: int) -> str:
+    return f"{count} {'is' if count == 1 else 'are'}"
 
 
 def _nobody(around: Around) -> str:
@@ -333,7 +337,8 @@ def _serving(around: Around, robot: Robot) -> Object:
 def _fares(robot: Robot, end: timedelta | None) -> str:
     if not robot.schedulable:
         (state,) = lacking.state(robot)
-        return f"is {state.rule}: {state.change}"
+        until = f" until {reasons.clock(robot.until)}" if robot.until else ""
+        return f"is {reasons.state_words(state.rule)}{until}: {state.change}"
     if robot.free_slots:
         return f"is free for {robot.free_slots} of {robot.total_slots} jobs"
     return f"is full; its jobs usually end in {in_words(end)}" if end is not None else "is full"

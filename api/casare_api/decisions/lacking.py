@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from casare_api.decisions.reasons import clock
 from casare_api.decisions.requirements import Requirements, Robot, serves, tolerated
 from casare_api.machinery.selectors import LabelSelector, Requirement
 
@@ -17,6 +18,10 @@ _STATES = {  # what it needs, and what has to be done
     "offline": ("a sign of life (it is offline)", "start the agent of robot {}"),
     "paused": ("desiredState Active (it is paused)", "resume robot {}"),
     "drained": ("desiredState Active (it is drained)", "resume robot {}"),
+    "draining": ("desiredState Active (it is being drained)", "resume robot {}"),
+    "maintenance": ("the end of its maintenance", "wait for it, or change maintenanceWindows of robot {}"),
+    "restarting": ("the restart of its agent", "wait for it"),
+    "refused": ("an agent of a release that the server takes", "upgrade the agent of robot {}, or the server"),
 }
 
 
@@ -109,4 +114,5 @@ def state(robot: Robot) -> Iterator[Lack]:
         rule = robot.why_not or "unschedulable"
         otherwise = f"a state in which it takes jobs (it is {rule})", f"make robot {robot.name} take jobs again"
         what, change = _STATES.get(rule, otherwise)
-        yield Lack(rule, what, change.format(robot.name))
+        ends = f", {clock(robot.until)}" if robot.until else ""
+        yield Lack(rule, what + ends, change.format(robot.name))

@@ -28,7 +28,7 @@ AGING_INTERVAL = timedelta(minutes=5)  # one step of priority is worth this much
 MAX_ATTEMPTS_KEPT = 20  # with all they say; those before them are only counted
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _PER_ATTEMPT = (
-    "robotName", "robotUID", "assignedTime", "startedTime", "progress", "exitCode", "outputs", "cancelTime"
+    "robotName", "robotUID", "assignedTime", "startedTime", "progress", "exitCode", "outputs", "cancelTime", "drainTime"
 )
 NOT_ACKNOWLEDGED = "NotAcknowledged"
 NOT_STARTED = "NotStarted"  # among the earlier attempts: lost before they ran
@@ -145,6 +145,18 @@ def cancel(job: Object, now: datetime) -> Object:
     if phase(job) is JobPhase.RUNNING and not dig(job, "status", "cancelTime"):
         return _with(job, cancelTime=_text(now))
     return job
+
+
+def give_back(job: Object, now: datetime) -> Object:
+    """A running job whose robot is asked to end it and give it back."""
+    if phase(job) is not JobPhase.RUNNING or dig(job, "status", "drainTime"):
+        return job
+    return _with(job, drainTime=_text(now))
+
+
+def keep(job: Object) -> Object:
+    """A job that its robot may go on with after all, unless it has given it back already."""
+    return _without(job, "drainTime")
 
 
 def due(job: Object) -> datetime | None:

@@ -258,7 +258,14 @@ def _count(found: Iterable[Crowd]) -> int:
     return sum(len(crowd.members) for crowd in found)
 
 
-_ORDER = ("robotName", "environment", "capabilities", "tags", "selector", "taints", "offline", "paused", "drained")
+_ORDER = (
+    "robotName", "environment", "capabilities", "tags", "selector", "taints", "offline", "refused", "paused", "drained",
+    "draining", "maintenance", "restarting",
+)  # fmt: skip
+_STATES = {  # as they are said of robots, where the word alone is no sentence
+    "maintenance": "in maintenance",
+    "refused": "refused, for the server does not take agents of that release",
+}
 
 
 def _order(rule: str) -> tuple[int, str]:
@@ -278,7 +285,7 @@ def _reason(
     if rule == "robotName":
         return Reason(rule=rule, message=_name_message(wanted, serving), robots=count)
     said = _said(rule, wanted, [crowd.robot for crowd in excluded], count == 1)
-    until = _until(excluded, ends) if rule == "slots" else ""
+    until = _until(excluded, ends) if rule == "slots" else _ends(excluded)
     return Reason(rule=rule, message=f"{_subject(count, serving)} {said}{until}", robots=count)
 
 
@@ -299,7 +306,25 @@ def _said(rule: str, wanted: Requirements, excluded: Sequence[Robot], one: bool)
         case "slots":
             return f"{is_} full"
         case _:
-            return f"{is_} {rule}"
+            return f"{is_} {state_words(rule)}"
+
+
+def state_words(rule: str) -> str:
+    """A state in which robots take no jobs, as after "is"."""
+    return _STATES.get(rule, rule)
+
+
+def clock(text: str) -> str:
+    """A time of a robot's status, as people read it."""
+    return f"{text[:19].replace('T', ' ')} UTC"
+
+
+def _ends(excluded: Sequence[Crowd]) -> str:
+    """When the state of robots ends by itself, where that is known: of several, the first."""
+    known = [each.until for crowd in excluded for each in crowd.members if each.until]
+    if not known:
+        return ""
+    return f" until {clock(known[0])}" if _count(excluded) == 1 else f", the first until {clock(min(known))}"
 
 
 def _until(full: Sequence[Crowd], ends: Mapping[str, timedelta]) -> str:

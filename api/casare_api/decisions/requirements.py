@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import orjson
 
+from casare_api.decisions import draining
 from casare_api.machinery.selectors import LabelSelector, Requirement
 
 EVERYWHERE = "*"
@@ -122,7 +123,10 @@ def class_of(spec: Mapping[str, Any]) -> tuple[int, str]:
 
 @dataclass(frozen=True, slots=True)
 class Robot:
-    """A robot as placement sees it. ``why_not`` is a word (``offline``, ``paused``, ``drained``) if not schedulable."""
+    """A robot as placement sees it. ``why_not`` is a word (``offline``, ``paused``, ``drained``) if not schedulable.
+
+    ``until``: when that ends by itself, as the robot's status writes it, where that is known.
+    """
 
     uid: str
     name: str
@@ -137,14 +141,14 @@ class Robot:
     total_slots: int = 1
     schedulable: bool = True
     why_not: str = ""
+    until: str = ""
 
     @classmethod
     def from_object(cls, obj: Mapping[str, Any], *, used_slots: int = 0, online: bool = True) -> Robot:
         """From a Robot resource and what is observed beside it."""
         meta, spec = obj["metadata"], obj.get("spec") or {}
         total = int(spec.get("maxConcurrentJobs") or 1)
-        state = str(spec.get("desiredState") or "Active").lower()
-        why_not = "" if state == "active" else state
+        why_not, until = draining.state(obj)
         made = cls(
             uid=meta["uid"],
             name=meta["name"],
@@ -159,6 +163,7 @@ class Robot:
             total_slots=total,
             schedulable=not why_not,
             why_not=why_not,
+            until=until,
         )
         return made.observed(used_slots, online)
 
@@ -167,13 +172,16 @@ class Robot:
         if online and not used_slots:
             return self
         seen = self.with_room(max(self.total_slots - used_slots, 0))
-        return seen if online else replace(seen, schedulable=False, why_not="offline")
+        if not online:
+            return replace(seen, schedulable=False, why_not="offline", until="")
+        return replace(seen, why_not="draining") if seen.why_not == "drained" and used_slots else seen
 
     def with_room(self, free_slots: int) -> Robot:
         """The same robot with so many free slots: `replace`, in a third of its time."""
         return Robot(
             self.uid, self.name, self.namespace, self.serves, self.environment, self.capabilities, self.tags,
             self.labels, self.taints, free_slots, self.total_slots, self.schedulable, self.why_not,
+            self.until,
         )  # fmt: skip
 
 

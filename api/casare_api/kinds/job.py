@@ -197,6 +197,9 @@ class JobStatus(OpenModel):
     started_time: Timestamp | None = Field(None, description="When the attempt began to run.")
     finished_time: Timestamp | None = Field(None, description="When the job came to its final phase.")
     cancel_time: Timestamp | None = Field(None, description="When its robot was asked to cancel it.")
+    drain_time: Timestamp | None = Field(
+        None, description="When its robot, which is being drained, was asked to give it back."
+    )
     exit_code: int | None = Field(None, description="The exit code of its process; 0 is success.")
     reason: str | None = Field(None, description="Why it is in this phase, in one word for programs.")
     message: str | None = Field(None, description="Why it is in this phase, in a sentence for people.")

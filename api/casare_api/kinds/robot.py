@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from casare_api.decisions import cron
+from casare_api.decisions import cron, skew
 from casare_api.kinds.kind import (
     AGE,
     NAME,
@@ -33,6 +33,7 @@ from casare_api.kinds.kind import (
     listed,
     since,
 )
+from casare_api.machinery.durations import parse_duration
 
 
 class RobotPhase(StrEnum):
@@ -87,6 +88,13 @@ class MaintenanceWindow(Model):
             raise ValueError(problem)
         return text
 
+    @field_validator("duration")
+    @classmethod
+    def _lasts(cls, text: str) -> str:
+        if not parse_duration(text):
+            raise ValueError("must be longer than 0: write it like 2h")
+        return text
+
     @field_validator("time_zone")
     @classmethod
     def _zone_is_known(cls, name: str | None) -> str | None:
@@ -135,7 +143,9 @@ class RobotSpec(Model):
         description="Active takes jobs; Paused finishes those it has and takes no new ones; Drained gives those it has "
         "back as well, as `drain` says.",
     )
-    drain: Drain | None = Field(None, description="What becomes of running jobs when desiredState is Drained.")
+    drain: Drain | None = Field(
+        None, description="What becomes of running jobs when desiredState is Drained, or a maintenance window begins."
+    )
     restart_requested_at: Timestamp | None = Field(
         None, description="The agent restarts once for each new time that is written here, when it has no job."
     )
@@ -148,7 +158,7 @@ class RobotSpec(Model):
     maintenance_windows: list[MaintenanceWindow] | None = Field(
         None,
         max_length=100,
-        description="Times at which it takes no new work, again and again.",
+        description="Times at which it takes no new work and is drained as `drain` says, again and again.",
         json_schema_extra=listed("map", "name"),
     )
 
@@ -183,6 +193,15 @@ class RobotStatus(OpenModel):
         description="What its agent measured when it was last seen: cpuPercent, memoryPercent, diskPercent (0 to 100), "
         "running (attempts) and more. It is in what is read; for watchers it is no change.",
     )
+    drain: dict[str, Any] | None = Field(
+        None, description="While it is drained: since when, until when jobs may go on, and what becomes of them then."
+    )
+    maintenance: dict[str, Any] | None = Field(
+        None, description="While it is in maintenance: the name of the window, its start, and until when."
+    )
+    next_maintenance: dict[str, Any] | None = Field(
+        None, description="The maintenance window that begins next: its name, its start, and until when."
+    )
 
 
 class Robot(Model):
@@ -193,10 +212,29 @@ class Robot(Model):
     status: RobotStatus | None = None
 
 
+def words(robot: Object) -> list[str]:
+    """How it fares: its phase, and in a second word what keeps it from new jobs, where there is anything."""
+    phase = str(dig(robot, "status", "phase") or RobotPhase.PENDING.value)
+    word = _state(robot)
+    return [phase, word] if word else [phase]
+
+
+def _state(robot: Object) -> str:
+    wanted = str(dig(robot, "spec", "desiredState") or "Active")
+    if wanted == "Drained":
+        return "Draining" if dig(robot, "status", "slots", "used") else wanted
+    if wanted != "Active":
+        return wanted
+    agent = dig(robot, "status", "agent")
+    if skew.refusal(agent) is not None:
+        return "Refused"
+    if dig(robot, "status", "maintenance"):
+        return "Maintenance"
+    return "Restarting" if skew.is_restarting(dig(robot, "spec", "restartRequestedAt"), agent) else ""
+
+
 def _status(obj: Object, now: datetime) -> Cell:
-    phase = dig(obj, "status", "phase") or RobotPhase.PENDING.value
-    wanted = dig(obj, "spec", "desiredState") or "Active"
-    return str(phase) if wanted == "Active" else f"{phase},{wanted}"
+    return ",".join(words(obj))
 
 
 def _slots(obj: Object, now: datetime) -> Cell:
@@ -229,7 +267,6 @@ ROBOT = Kind(
     model=Robot,
     fields={"status.phase": ("status", "phase"), "spec.environment": ("spec", "environment")},
     observed=("phase", "slots", "lastSeenTime", "telemetry"),
-    not_yet={"spec.maintenanceWindows": None, "spec.drain": None},
     columns=(
         NAME,
         Column("Status", _status),

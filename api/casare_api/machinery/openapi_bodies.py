@@ -50,6 +50,13 @@ class Outcome(Model):
     message: str = Field(description="Why it was refused; empty where it was not.")
 
 
+class Protocols(Model):
+    """Agents of which protocols the server takes; the others get 426."""
+
+    min: int = Field(description="The oldest.")
+    max: int = Field(description="The newest.")
+
+
 class Answer(Model):
     """What the robot needs to know."""
 
@@ -59,6 +66,7 @@ class Answer(Model):
     jobs: list[Outcome] = Field(description="What the server made of each transition, in their order.")
     drain: Drain | None = Field(None, description="What becomes of running jobs when it is to be Drained.")
     restart_requested_at: Timestamp | None = Field(None, description="When people last asked the agent to restart.")
+    protocol: Protocols = Field(description="Which protocols of agents the server takes.")
 
 
 class KeyToken(Model):
@@ -160,7 +168,9 @@ class ServingRobot(Model):
 
     name: str = Field(description="Its name.")
     namespace: str | None = Field(None, description="Its namespace, where that is not the job's.")
-    state: str = Field(description="Idle, Busy, Paused, Drained or Offline.")
+    state: str = Field(
+        description="Idle, Busy, Paused, Draining, Drained, Maintenance, Restarting, Refused or Offline."
+    )
     free_slots: int = Field(description="For how many jobs it has room.")
     message: str = Field(description="How it fares, in words for people.")
 

@@ -1,0 +1,78 @@
+"""What does the duty that drains robots read? Robots that have changed, and the live jobs of some of them.
+
+All of it is read outside the history lock, and what is about to change is read again under it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from psycopg import AsyncConnection
+
+from casare_api.kinds import Object
+from casare_store.batch import Batch
+
+Connection = AsyncConnection[Any]
+_LIVE = "j.phase IN ('Assigned', 'Running')"
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """How many jobs a robot has, and how many of them have not begun."""
+
+    live: int = 0
+    assigned: int = 0
+
+
+async def now(connection: Connection) -> datetime:
+    """The database's time."""
+    (found,) = await (await connection.execute("SELECT clock_timestamp()", prepare=True)).fetchone() or (None,)
+    assert isinstance(found, datetime)
+    return found
+
+
+async def changed(connection: Connection, after: int, limit: int) -> list[tuple[int, Object]]:
+    """The next robots that have changed since a revision, with theirs, in its order; without what is observed.
+
+    Revisions are given out in the order of commits: none comes late.
+    """
+    query = "SELECT rv, head || tail FROM robots WHERE rv > %s ORDER BY rv LIMIT %s"
+    cursor = await connection.execute(query, (after, limit), prepare=True)
+    return [(rv, orjson.loads(text)) for rv, text in await cursor.fetchall()]
+
+
+async def hands(connection: Connection, uids: Collection[str]) -> dict[str, Hands]:
+    """What these robots have to do; those that are gone are left out."""
+    cursor = await connection.execute(
+        "SELECT t.uid::text, count(j.uid), count(j.uid) FILTER (WHERE j.phase = 'Assigned') FROM robots t "
+        f"LEFT JOIN jobs j ON j.robot_uid = t.uid AND {_LIVE} WHERE t.uid = ANY(%s::uuid[]) GROUP BY t.uid",
+        (list(uids),),
+        prepare=True,
+    )
+    return {uid: Hands(live, assigned) for uid, live, assigned in await cursor.fetchall()}
+
+
+async def live_jobs(connection: Connection, uids: Iterable[str], limit: int) -> list[Object]:
+    """Jobs that these robots have, at most so many."""
+    cursor = await connection.execute(
+        f"SELECT j.head || j.tail FROM jobs j WHERE j.robot_uid = ANY(%s::uuid[]) AND {_LIVE} LIMIT %s",
+        (list(uids), limit),
+        prepare=True,
+    )
+    return [orjson.loads(text) for (text,) in await cursor.fetchall()]
+
+
+async def online(connection: Connection, uids: Iterable[str]) -> set[str]:
+    """Those of the robots that give a sign of life."""
+    query = "SELECT robot_uid::text FROM leases WHERE robot_uid = ANY(%s::uuid[]) AND online"
+    return {uid for (uid,) in await (await connection.execute(query, (list(uids),), prepare=True)).fetchall()}
+
+
+async def online_now(batch: Batch, uids: Iterable[str]) -> set[str]:
+    """The same under the history lock."""
+    query = "SELECT robot_uid::text FROM leases WHERE robot_uid = ANY(%s::uuid[]) AND online"
+    return {uid for (uid,) in await batch.select(query, (list(uids),))}

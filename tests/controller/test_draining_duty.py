@@ -1,0 +1,251 @@
+"""Drains and maintenance windows against the real store: deadlines, robots that are away, controllers that were."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from casare_api.decisions import lifecycle
+from casare_api.kinds import Object
+from casare_api.machinery import times
+from casare_controller.duties.draining import Draining
+from casare_controller.duties.placement import Placement
+from casare_controller.duties.presence import Presence
+from casare_store import admission
+from casare_store.heartbeats import Heartbeats
+from casare_store.store import Store
+
+from ..store.conftest import ROBOT, with_store
+from .test_duties import JOB, enrol, job, objects, phases, recorder, start, write
+
+__all__ = ["with_store"]
+AN_HOUR_AGO = timedelta(hours=1)
+
+
+def duty(store: Store) -> Draining:
+    """A controller that has just been started."""
+    return Draining(store, recorder(store), "1.2.3")
+
+
+async def change(store: Store, name: str = "pc", **spec: Any) -> None:
+    """What people write into a robot's spec, through admission."""
+    await store.writer.write(admission.update(
+        ROBOT, "default", name, lambda current, context: {**current, "spec": {**current["spec"], **spec}}
+    ))  # fmt: skip
+
+
+async def age(store: Store, by: timedelta = AN_HOUR_AGO) -> None:
+    """Lets the drain of the robot have been asked for that long ago."""
+
+    def older(current: Object, context: Any) -> Object:
+        drain = current["status"]["drain"]
+        since = times.to_text(times.from_text(drain["since"]) - by, micro=True)
+        return {**current, "status": {**current["status"], "drain": {**drain, "since": since}}}
+
+    await write(store, ROBOT, "pc", older)
+
+
+async def robot(store: Store) -> Object:
+    return (await objects(store, ROBOT))["pc"]
+
+
+async def conditions(store: Store) -> dict[str, tuple[str, str]]:
+    found = (await robot(store))["status"].get("conditions") or []
+    return {one["type"]: (one["status"], one["reason"]) for one in found if one["type"] != "Ready"}
+
+
+async def silence(store: Store, uid: str) -> None:
+    """The robot's heartbeats have stopped coming: it is Offline."""
+    await Heartbeats(store.pool).flush({}, {uid})
+    async with store.pool.connection() as connection:
+        await connection.execute("UPDATE coverage SET since = since - interval '1 hour'")
+        await connection.execute("UPDATE leases SET last_seen = last_seen - interval '30 seconds'")
+    await Presence(store, recorder(store)).run_once()
+    assert (await robot(store))["status"]["phase"] == "Offline"
+
+
+async def submit(store: Store, name: str = "a", **spec: Any) -> None:
+    await store.writer.write(admission.create(JOB, job(name, **spec)))
+
+
+async def place(store: Store) -> None:
+    await Placement(store, recorder(store)).run_once()
+
+
+def test_what_has_not_begun_goes_back_at_once_and_the_robot_says_that_it_is_drained(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        await enrol(store, "pc", maxConcurrentJobs=2)
+        draining = duty(store)
+        await draining.run_once()
+        assert await conditions(store) == {"Schedulable": ("True", "Active")}
+        await submit(store)
+        await place(store)
+        assert await phases(store) == {"a": "Assigned"}
+        await change(store, desiredState="Drained")
+        await draining.run_once()
+        back = (await objects(store, JOB))["a"]["status"]
+        assert back["phase"] == "Queued" and back["attempts"][0]["phase"] == "Drained"
+        await draining.run_once()
+        assert await conditions(store) == {"Schedulable": ("False", "Drained"), "Drained": ("True", "Drained")}
+        await place(store)
+        assert await phases(store) == {"a": "Queued"}, "nothing new is placed on it"
+        await change(store, desiredState="Active")
+        await draining.run_once()
+        assert await conditions(store) == {"Schedulable": ("True", "Active")}
+        assert "drain" not in (await robot(store))["status"]
+        await place(store)
+        assert await phases(store) == {"a": "Assigned"}
+        before = (await robot(store))["metadata"]["resourceVersion"]
+        assert await draining.run_once() == {"robots": 0, "jobs": 0}
+        assert (await robot(store))["metadata"]["resourceVersion"] == before, "a drain that is over is written once"
+
+    with_store(body)
+
+
+@pytest.mark.parametrize(
+    ("then", "on_lost", "told", "ends"),
+    [("Requeue", "Requeue", "drainTime", "Queued"), ("Requeue", "Fail", "drainTime", "Failed"),
+     ("Requeue", "Wait", "drainTime", "Failed"), ("Cancel", "Requeue", "cancelTime", None), ("Wait", "Requeue", None, None)],
+)  # fmt: skip
+def test_at_the_deadline_the_agent_is_told_and_one_that_does_not_answer_is_not_waited_for(
+    with_store: Any, then: str, on_lost: str, told: str | None, ends: str | None
+) -> None:
+    async def body(store: Store) -> None:
+        uid = await enrol(store, "pc")
+        await submit(store, retry={"onRobotLost": on_lost})
+        await start(store, "a", uid)
+        await change(store, desiredState="Drained", drain={"deadline": "10m", "then": then})
+        await duty(store).run_once()
+        assert (await conditions(store))["Drained"] == ("False", "Draining")
+        assert {"drainTime", "cancelTime"}.isdisjoint((await objects(store, JOB))["a"]["status"])
+        await age(store)
+        for _ in range(2):
+            await duty(store).run_once()  # a controller that was down comes back after the deadline
+        status = (await objects(store, JOB))["a"]["status"]
+        assert status["phase"] == "Running" and {"drainTime", "cancelTime"} & status.keys() == ({told} - {None})
+        if ends is None:
+            return
+
+        def long_ago(current: Object, context: Any) -> Object:
+            at = times.to_text(context.now - AN_HOUR_AGO, micro=True)
+            return {**current, "status": {**current["status"], "drainTime": at}}
+
+        await write(store, JOB, "a", long_ago)
+        await duty(store).run_once()
+        after = (await objects(store, JOB))["a"]["status"]
+        assert after["phase"] == ends and after["attempts"][0]["phase"] == "Drained"
+        await duty(store).run_once()
+        assert (await conditions(store))["Drained"] == ("True", "Drained")
+
+    with_store(body)
+
+
+def test_a_robot_that_is_offline_is_drained_all_the_same_but_for_what_fences_itself(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        uid = await enrol(store, "pc", maxConcurrentJobs=3)
+        await submit(store, "again")
+        await submit(store, "once", retry={"onRobotLost": "Fail"})
+        await submit(store, "fenced", retry={"onRobotLost": "Requeue", "selfFence": True})
+        for name in ("again", "once", "fenced"):
+            await start(store, name, uid)
+        await silence(store, uid)
+        await change(store, desiredState="Drained", drain={"deadline": "10m"})
+        await duty(store).run_once()
+        assert set((await phases(store)).values()) == {"Running"}
+        await age(store)
+        await duty(store).run_once()
+        assert await phases(store) == {"again": "Queued", "once": "Failed", "fenced": "Running"}
+
+    with_store(body)
+
+
+def test_resuming_or_a_later_deadline_in_the_middle_takes_it_back(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        uid = await enrol(store, "pc")
+        await submit(store)
+        await start(store, "a", uid)
+        draining = duty(store)
+        await change(store, desiredState="Drained", drain={"deadline": "10m"})
+        await draining.run_once()
+        await age(store)
+        await draining.run_once()
+        assert "drainTime" in (await objects(store, JOB))["a"]["status"]
+        await change(store, drain={"deadline": "2h"})
+        await draining.run_once()
+        status = (await objects(store, JOB))["a"]["status"]
+        assert status["phase"] == "Running" and "drainTime" not in status
+        await change(store, drain={"deadline": "30m"})
+        await draining.run_once()
+        assert "drainTime" in (await objects(store, JOB))["a"]["status"]
+        await change(store, desiredState="Active")
+        await draining.run_once()
+        status = (await objects(store, JOB))["a"]["status"]
+        assert status["phase"] == "Running" and "drainTime" not in status
+        await change(store, desiredState="Drained")
+        await draining.run_once()
+        since = times.from_text((await robot(store))["status"]["drain"]["since"])
+        assert datetime.now(UTC) - since < timedelta(minutes=5), "the time counts from the last time it was asked"
+
+    with_store(body)
+
+
+def test_a_maintenance_window_drains_and_ends_by_itself(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        uid = await enrol(store, "pc")
+        await submit(store)
+        await start(store, "a", uid)
+        begun = datetime.now(UTC) - timedelta(hours=1)
+        window = {"name": "patches", "cron": f"{begun.minute} {begun.hour} * * *", "duration": "2h"}
+        draining = duty(store)
+        await change(store, maintenanceWindows=[window], drain={"deadline": "10m"})
+        await draining.run_once()
+        found = await robot(store)
+        assert found["status"]["maintenance"]["name"] == "patches" and found["spec"]["desiredState"] == "Active"
+        assert (await conditions(store))["Schedulable"] == ("False", "Maintenance")
+        assert "drainTime" not in (await objects(store, JOB))["a"]["status"], "a window that people make is no order to kill"
+        await age(store, timedelta(minutes=11))
+        await draining.run_once()
+        assert "drainTime" in (await objects(store, JOB))["a"]["status"], "the agent is told to give it back"
+        said = {"attempt": 1, "phase": "Drained"}
+        await write(store, JOB, "a", lambda current, context: lifecycle.report(current, uid, said, context.now))
+        await draining.run_once()
+        await place(store)
+        assert await phases(store) == {"a": "Queued"}, "nothing is placed during maintenance"
+        assert await conditions(store) == {"Schedulable": ("False", "Maintenance"), "Drained": ("True", "Drained")}
+        later = {**window, "cron": f"{begun.minute} {(begun.hour + 12) % 24} * * *"}
+        await change(store, maintenanceWindows=[later])
+        await draining.run_once()
+        status = (await robot(store))["status"]
+        assert "maintenance" not in status and "drain" not in status and status["nextMaintenance"]["name"] == "patches"
+        await place(store)
+        assert await phases(store) == {"a": "Assigned"}
+
+    with_store(body)
+
+
+def test_an_agent_of_another_release_is_shown_and_one_that_is_not_understood_gets_nothing(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        await enrol(store, "pc")
+        draining = duty(store)
+
+        async def runs(**agent: Any) -> dict[str, tuple[str, str]]:
+            await write(store, ROBOT, "pc", lambda current, context: {
+                **current, "status": {**current["status"], "agent": agent}})  # fmt: skip
+            await draining.run_once()
+            return await conditions(store)
+
+        assert "VersionSkew" not in await runs(version="1.2.3", protocol=2)
+        assert await runs(version="1.1.0") == {
+            "Schedulable": ("True", "Active"), "VersionSkew": ("True", "OtherVersion")}  # fmt: skip
+        assert await runs(version="9.0.0", protocol=99) == {
+            "Schedulable": ("False", "AgentRefused"), "VersionSkew": ("True", "TooNew")}  # fmt: skip
+        await submit(store)
+        await place(store)
+        assert await phases(store) == {"a": "Queued"}
+        await runs(version="1.2.3", protocol=2)
+        await place(store)
+        assert await phases(store) == {"a": "Assigned"}
+
+    with_store(body)
