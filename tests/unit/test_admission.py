@@ -149,9 +149,6 @@ def test_unknown_fields_are_refused_left_out_with_a_warning_or_left_out() -> Non
 def test_a_field_that_does_nothing_yet_is_a_warning_unless_it_says_what_happens_anyway() -> None:
     _, warnings = admit(ROBOT, robot(drain={"deadline": "1h"}))
     assert warnings == ["spec.drain has no effect yet"]
-    for said, expected in (("Requeue", []), ("Cancel", ["spec.onRevoke has no effect yet"])):
-        key = {"metadata": {"name": "k"}, "spec": {"role": "viewer", "onRevoke": said}}
-        assert admit(KINDS["ApiKey"], key)[1] == expected
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.plural)
