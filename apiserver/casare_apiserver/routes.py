@@ -24,6 +24,7 @@ from casare_apiserver.artifacts import Artifacts
 from casare_apiserver.auth import Keys
 from casare_apiserver.describing import Describing
 from casare_apiserver.files import Files
+from casare_apiserver.issuing import Issuing
 from casare_apiserver.reading import Reading
 from casare_apiserver.retrying import Retrying
 from casare_apiserver.targets import Target
@@ -36,7 +37,7 @@ Handler = Callable[[Request, Target], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 _SPECIAL = {("robots", "report"), ("jobs", "log"), ("jobs", "retry"), ("jobs", "why"), ("apikeys", "token"),
-            ("jobs", "artifacts")}
+            ("apikeys", "rotate"), ("jobs", "artifacts")}
 _NAMED = {("workflows", "revisions"), ("jobs", "artifacts")}  # with a name behind them
 _ROOTS = {f"{kind.root}/": kind.group for kind in SERVED}
 _BY_PLURAL = {(kind.group, kind.plural): kind for kind in SERVED}
@@ -86,6 +87,7 @@ class Router:
     agents: Agents
     files: Files
     artifacts: Artifacts
+    issuing: Issuing
     keys: Keys
     is_ready: Callable[[], bool]
     stall_seconds: float = 30.0
@@ -107,7 +109,8 @@ class Router:
             ("jobs", "artifacts", "get"): self.artifacts.list,
             ("jobs", "retry", "create"): self.retrying.retry,
             ("jobs", "why", "get"): self.why.of_job,
-            ("apikeys", "token", "create"): self.files.token,
+            ("apikeys", "token", "create"): self.issuing.token,
+            ("apikeys", "rotate", "create"): self.issuing.rotate,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,6 +147,14 @@ class Router:
         request = Request(scope["method"], scope["path"], scope, receive, send, wire.parse_query(scope), identity,
                           lambda: self.keys.holds(identity), self.stall_seconds)
         _check_impersonation(request)
+        self.keys.open.add(request)
+        try:
+            await self._answer(request, path)
+        finally:
+            self.keys.open.remove(request)
+
+    async def _answer(self, request: Request, path: Path | None) -> None:
+        identity = request.identity
         if path is None:
             await self.describing.serve(request)
             return

@@ -11,6 +11,7 @@ import psycopg
 
 from casare_controller.duties.deletions import Deletions
 from casare_controller.duties.garbage import Garbage
+from casare_controller.duties.keys import Keys
 from casare_controller.duties.placement import Placement
 from casare_controller.duties.presence import Presence
 from casare_controller.duties.schedules import Schedules
@@ -52,6 +53,7 @@ async def _run(url: str) -> None:
         Placement(store, events),
         Presence(store, events),
         Timers(store, events),
+        Keys(store, events),
         Schedules(store, events),
         Deletions(store),
         Garbage(store),

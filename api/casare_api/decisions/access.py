@@ -37,6 +37,7 @@ class Identity:
     namespace: str | None = None
     robot_name: str | None = None
     key_uid: str | None = None
+    key_hash: str | None = None  # of the very secret that was shown: a key may have two that are good
 
 
 ANONYMOUS = Identity("system:anonymous", "anonymous")
@@ -108,5 +109,7 @@ def _robot(who: Identity, what: Attempted) -> bool:
         if what.subresource == "artifacts":
             return what.verb == "update"
         return what.subresource is None and what.verb in READ
+    if what.resource == "apikeys":  # its own, which the handler knows by its uid
+        return (what.verb, what.subresource, what.namespace) == ("create", "rotate", who.namespace)
     # Revisions and files are named by their hash: who knows it was given the job that uses it.
     return what.verb == "get" and (what.resource, what.subresource) in (("workflows", "revisions"), ("blobs", None))

@@ -168,6 +168,12 @@ def says_due(key: Object) -> bool:
     return _says_due(key.get("status") or {})
 
 
+def due_message(key: Object) -> str:
+    """What people are told of a key that should be rotated."""
+    conditions = (key.get("status") or {}).get("conditions") or ()
+    return next((str(one["message"]) for one in conditions if one.get("type") == DUE), "")
+
+
 # -- steps -----------------------------------------------------------------------------------------------------------
 
 
