@@ -20,6 +20,7 @@ from casare_agent.outage import Outage
 from casare_agent.plan import Action, Begin, Cancel, Forget, Held, Intake, Settle, Withdraw, plan
 from casare_agent.presence import Malformed, Presence
 from casare_agent.result import Result
+from casare_agent.rotation import Rotation
 from casare_agent.supervisor import StopReason
 from casare_agent.wake import Wake
 from casare_agent.workshop import Workshop
@@ -41,7 +42,8 @@ class Agent:
         self._drain = Drain(settings.shutdown_grace)
         self._assignments = Assignments(client, self._wake.set, workshop.closed)
         send = partial(client.report, settings.namespace, settings.name)
-        self._presence = Presence(send, workshop.contact)
+        rotation = Rotation(client, settings.namespace, settings.directory, settings.api_key.get_secret_value())
+        self._presence = Presence(rotation.after(send), workshop.contact)
         self._attempts: dict[str, Attempt] = {}
         self._capabilities = capabilities
         self._about: Object | None = telemetry.about(capabilities)
