@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from casare_agent import capabilities, config, telemetry
+from casare_agent import capabilities, config, keyring, telemetry
 from casare_agent.loop import ENDED, REFUSED, RESTART, Agent
 from casare_agent.workshop import InUse, Workshop, locked
 from casare_client import Client, Config, NoServer
@@ -59,7 +59,7 @@ def _once(arguments: Sequence[str] | None) -> int:
 def _run(settings: config.Settings) -> int:
     connection = Config(
         server=settings.orchestrator_url,
-        key=settings.api_key.get_secret_value(),
+        key=keyring.load(settings.directory, settings.api_key.get_secret_value()),
         ca_file=str(settings.ca_file) if settings.ca_file else None,
         namespace=settings.namespace,
         timeout=10.0,

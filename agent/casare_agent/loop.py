@@ -21,6 +21,7 @@ from casare_agent.plan import Action, Begin, Cancel, Forget, Held, Intake, Retur
 from casare_agent.presence import Malformed, Presence
 from casare_agent.restart import Restart
 from casare_agent.result import Result
+from casare_agent.rotation import Rotation
 from casare_agent.supervisor import StopReason
 from casare_agent.wake import Wake
 from casare_agent.workshop import Workshop
@@ -43,7 +44,8 @@ class Agent:
         contact = workshop.contact
         self._assignments = Assignments(client, self._wake.set, workshop.closed, lambda: longest(contact.interval))
         send = partial(client.report, settings.namespace, settings.name)
-        self._presence = Presence(send, contact, self._assignments.renew)
+        rotation = Rotation(client, settings.namespace, settings.directory, settings.api_key.get_secret_value())
+        self._presence = Presence(rotation.after(send), contact, self._assignments.renew)
         self._attempts: dict[str, Attempt] = {}
         self._capabilities = capabilities
         self._restart = Restart(workshop.directory)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ import structlog
 from pydantic import Field, TypeAdapter, ValidationError
 
 from casare_api.decisions import lifecycle, skew
+from casare_api.decisions.access import Identity
 from casare_api.kinds import Object, dig
 from casare_api.kinds.job import JOB
 from casare_api.kinds.kind import Model, Timestamp
@@ -108,6 +109,7 @@ class Agents:
     hub: Hub
     heartbeats: Heartbeats
     events: Recorder
+    key_due: Callable[[Identity], str | None] = lambda identity: None  # see `auth.Keys.due`
     _robots: dict[tuple[str, str], Object] = field(default_factory=dict)
     _seen: int = 0  # the revision of the last change of any Robot
 
@@ -134,6 +136,8 @@ class Agents:
         answer = {"intervalSeconds": interval, "desiredState": spec.get("desiredState", "Active"),
                   "robotUID": uid, "jobs": results, "protocol": {"min": skew.OLDEST, "max": skew.NEWEST}}
         answer |= {key: spec[key] for key in ("drain", "restartRequestedAt") if key in spec}
+        if (due := self.key_due(request.identity)) is not None:
+            answer["rotateKey"] = due
         await request.object(200, answer)
 
     async def robot(self, namespace: str, name: str) -> Object:

@@ -29,12 +29,14 @@ from casare_apiserver.describing import Describing
 from casare_apiserver.documents import describe
 from casare_apiserver.files import Files
 from casare_apiserver.fitting import Fitting
+from casare_apiserver.issuing import Issuing
 from casare_apiserver.limits import Limits
 from casare_apiserver.policies import Policies
 from casare_apiserver.reading import Reading
 from casare_apiserver.retrying import Retrying
 from casare_apiserver.routes import Router
 from casare_apiserver.settings import Settings
+from casare_apiserver.uses import Uses
 from casare_apiserver.watch import Hub
 from casare_apiserver.writing import Writing
 from casare_store import admission, connection, memory, sealing
@@ -83,9 +85,9 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     events = Recorder(store.writer, "apiserver")
     agents = Agents(store, hub, heartbeats, events)
     addresses, limits, refusals = Addresses.parse(settings.trusted_proxies), Limits.of(settings), Refusals(store)
-    keys = Keys(
-        store, hub, admin_hash, lambda uid: _cut(hub, uid), lambda scope: limits.check_stranger(addresses.of(scope))
-    )
+    uses = Uses(store.pool)
+    keys = Keys(store, hub, admin_hash, uses, lambda scope: limits.check_stranger(addresses.of(scope)))
+    agents.key_due = keys.due
     policies = Policies(store, hub)
     ready = False
     app = build(lambda: ready and heartbeats.is_fresh() and hub.is_fresh())
@@ -95,7 +97,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     reading, writing = Reading(store, hub, opened, budget), Writing(store, fitting, opened, budget)
     router = Router(
         app, Describing(release()), reading, writing, Retrying(store, fitting, opened), agents, Files(store, files),
-        Artifacts(store, agents, parts), keys, policies, lambda: ready, refusals, addresses, limits,
+        Artifacts(store, agents, parts), Issuing(store), keys, policies, lambda: ready, refusals, addresses, limits,
         settings.stall_seconds,
     )
     try:
@@ -110,6 +112,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
         await parts.open()
         await beats.open()
         heartbeats.start()
+        uses.start()
         events.start()
         refusals.start()
         ready = True
@@ -118,6 +121,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     finally:
         ready = False
         await hub.stop()
+        await uses.stop()
         await heartbeats.stop()
         await beats.close(timeout=2)
         await files.close(timeout=2)
@@ -141,14 +145,6 @@ async def _warn_of_other_keys(store: Store, sealer: Sealer | None) -> None:
     for key, count in (await sealing.sealed_elsewhere(store.pool, sealer)).items():
         log.error("Secrets are sealed with another key and can't be read: set CASARE_SECRET_KEY to that one",
                   secrets=count, sealed_with=key, key_here=sealer.key_id if sealer else "none")
-
-
-def _cut(hub: Hub, key_uid: str) -> None:
-    """Ends every open watch of a key that is no longer good."""
-    for watcher in hub.watchers():
-        if watcher.key_uid == key_uid:
-            watcher.drop()
-            watcher.end()
 
 
 def _refusal(error: HTTPException) -> Response:

@@ -2,8 +2,9 @@
 
 The cache is fed by the change log. A key that it does not know is looked for once more after the cache has caught up
 with the log, so that a key works as soon as its creation was answered. A cache that has not heard of the log for some
-seconds is not trusted any more. A key that is revoked, runs out, is deleted or means something else from now on ends
-what is open under it.
+seconds is not trusted any more: nobody is let in by it, and what was let in does not go on. A key that is revoked, runs
+out, is deleted, was replaced or means something else from now on ends what is open under it, and under it alone: an
+ApiKey whose key was replaced has two that are good for a while.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import orjson
 
+from casare_api.decisions import keys as rules
 from casare_api.decisions.access import ANONYMOUS, Identity
 from casare_api.kinds import Object
 from casare_api.kinds.apikey import APIKEY
-from casare_api.machinery import times
 from casare_api.machinery.errors import ApiError
+from casare_apiserver.cutting import Open
+from casare_apiserver.uses import Uses
 from casare_apiserver.watch import Hub
 from casare_apiserver.wire import Scope, header
 from casare_store import reads
@@ -29,6 +32,7 @@ from casare_store.changes import Change
 from casare_store.store import Store
 
 ADMIN = Identity("admin", "admin")
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 LOOK_AGAIN = 60.0  # seconds after which a key's expiry is looked at again: clocks are set now and then
 
 
@@ -36,6 +40,7 @@ LOOK_AGAIN = 60.0  # seconds after which a key's expiry is looked at again: cloc
 class _Known:
     identity: Identity
     expires: datetime | None
+    due: datetime | None = None  # when its robot is to replace it
 
 
 def digest(key: str) -> str:
@@ -45,7 +50,7 @@ def digest(key: str) -> str:
 
 @dataclass(slots=True)
 class Keys:
-    """The keys that are good now. `on_cut` is called with the uid of every key that stops being good.
+    """The keys that are good now. What is `open` under one that stops being good is cut.
 
     `on_unknown` is called before the store is asked about a key that nobody knows; it may refuse to.
     """
@@ -53,13 +58,14 @@ class Keys:
     store: Store
     hub: Hub
     admin_hash: str
-    on_cut: Callable[[str], None]
+    uses: Uses
     on_unknown: Callable[[Scope], None] = lambda scope: None
+    open: Open = field(default_factory=Open)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _by_hash: dict[str, _Known] = field(default_factory=dict)
-    _hash_of: dict[str, str] = field(default_factory=dict)  # key's uid -> hash
+    _hashes_of: dict[str, set[str]] = field(default_factory=dict)  # by the ApiKey's uid
     _behind: timedelta = timedelta()  # how far this machine's clock is behind the database's
-    _timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)  # key's uid -> what ends it at its expiry
+    _timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)  # by hash: what ends a key at its expiry
     _early: list[Change] | None = None  # changes that came while all keys were being read
     _looking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
 
@@ -74,15 +80,18 @@ class Keys:
         self._early = []
         page = await reads.read(self.store.pool, reads.Query(APIKEY))
         self._by_hash.clear()
-        self._hash_of.clear()
-        for uid in list(self._timers):
-            self._stop_timer(uid)
+        self._hashes_of.clear()
+        for hashed in list(self._timers):
+            self._stop_timer(hashed)
         for obj in orjson.loads(b"[" + b",".join(page.chunks) + b"]"):
             self._learn(obj)
         early, self._early = self._early, None
         for change in early:
             if change.rv > page.rv:
                 self._see(change)
+        for hashed in self.open.hashes():
+            if hashed not in self._by_hash:
+                self.open.cut(hashed)
 
     async def identify(self, scope: Scope) -> Identity:
         """The caller of a request; somebody nameless where no key was presented. Raises ApiError 401 for a bad one."""
@@ -96,14 +105,23 @@ class Keys:
             found = self._find(digest(key))
         if found is None:
             raise ApiError.unauthorized()
+        if found.key_uid is not None:
+            self.uses.note(found.key_uid, scope)
         return found
 
     def holds(self, identity: Identity) -> bool:
         """Whether what was identified is still good: for answers that go on for long."""
-        if identity.key_uid is None:
+        if identity.key_hash is None:
             return True
-        known = self._by_hash.get(self._hash_of.get(identity.key_uid, ""))
-        return known is not None and known.identity == identity and not self._is_over(known)
+        known = self._by_hash.get(identity.key_hash)
+        is_same = known is not None and known.identity == identity and not self._is_over(known)
+        return is_same and self.hub.is_fresh()
+
+    def due(self, identity: Identity) -> str | None:
+        """The name of a robot's own key, where the robot should rotate it now."""
+        known = self._by_hash.get(identity.key_hash or "")
+        is_due = known is not None and known.due is not None and known.due <= self.now() + self._behind
+        return identity.name if is_due and identity.role == "robot" else None
 
     def _find(self, hashed: str) -> Identity | None:
         if hmac.compare_digest(hashed, self.admin_hash):
@@ -129,52 +147,65 @@ class Keys:
         if self._early is not None:
             self._early.append(change)
         elif change.type == "DELETED":
-            self._forget(change.uid)
+            self._keep(change.uid, {})
         else:
             self._learn(orjson.loads(change.object))
 
     def _learn(self, key: Object) -> None:
         spec, meta = key["spec"], key["metadata"]
-        uid, hashed, expires = meta["uid"], spec.get("hash"), spec.get("expiresAt")
+        uid = meta["uid"]
         identity = Identity(meta["name"], spec["role"], meta["namespace"], spec.get("robotName"), uid)
-        known = _Known(identity, times.from_text(expires) if expires else None)
-        before = self._by_hash.get(self._hash_of.get(uid, ""))
-        phase = (key.get("status") or {}).get("phase")
-        is_taken_back = spec.get("revoked") or meta.get("deletionTimestamp") or phase in ("Expired", "Revoked")
-        is_taken_back = is_taken_back or self._is_over(known)
-        is_good = bool(hashed) and not is_taken_back
-        if not is_good or self._hash_of.get(uid) != hashed or (before is not None and before.identity != identity):
-            self._forget(uid)
-        if is_good and self._by_hash.setdefault(hashed, known).identity.key_uid == uid:
-            self._by_hash[hashed] = known
-            self._hash_of[uid] = hashed
-            self._start_timer(uid, known)
+        found = {
+            one.hash: _Known(replace(identity, key_hash=one.hash), one.until, _due(key, one)) for one in rules.good(key)
+        }
+        self._keep(uid, {hashed: known for hashed, known in found.items() if not self._is_over(known)})
 
-    def _start_timer(self, uid: str, known: _Known) -> None:
+    def _keep(self, uid: str, good: dict[str, _Known]) -> None:
+        """An ApiKey has these keys, by their hash, and no others."""
+        for hashed in list(self._hashes_of.get(uid, ())):
+            if hashed not in good or good[hashed].identity != self._by_hash[hashed].identity:
+                self._forget(uid, hashed)
+        for hashed, known in good.items():
+            if self._by_hash.setdefault(hashed, known).identity.key_uid == uid:
+                self._by_hash[hashed] = known
+                self._hashes_of.setdefault(uid, set()).add(hashed)
+                self._start_timer(uid, hashed, known)
+
+    def _start_timer(self, uid: str, hashed: str, known: _Known) -> None:
         """Ends the key when it runs out, whether or not the controller is there to say so."""
-        self._stop_timer(uid)
+        self._stop_timer(hashed)
         if known.expires is not None:
             left = (known.expires - self.now() - self._behind).total_seconds()
             delay = min(max(left, 0.01), LOOK_AGAIN)
-            self._timers[uid] = asyncio.get_running_loop().call_later(delay, self._time_is_up, uid, known)
+            self._timers[hashed] = asyncio.get_running_loop().call_later(delay, self._time_is_up, uid, hashed, known)
 
-    def _stop_timer(self, uid: str) -> None:
-        timer = self._timers.pop(uid, None)
+    def _stop_timer(self, hashed: str) -> None:
+        timer = self._timers.pop(hashed, None)
         if timer is not None:
             timer.cancel()
 
-    def _time_is_up(self, uid: str, known: _Known) -> None:
+    def _time_is_up(self, uid: str, hashed: str, known: _Known) -> None:
         if self._is_over(known):
-            self._forget(uid)
+            self._forget(uid, hashed)
         else:
-            self._start_timer(uid, known)
+            self._start_timer(uid, hashed, known)
 
-    def _forget(self, uid: str) -> None:
-        self._stop_timer(uid)
-        hashed = self._hash_of.pop(uid, None)
-        if hashed is not None:
-            self._by_hash.pop(hashed, None)
-            self.on_cut(uid)
+    def _forget(self, uid: str, hashed: str) -> None:
+        self._stop_timer(hashed)
+        self._by_hash.pop(hashed, None)
+        left = self._hashes_of.get(uid, set())
+        left.discard(hashed)
+        if not left:
+            self._hashes_of.pop(uid, None)
+            self.uses.forget(uid)
+        self.open.cut(hashed)
+
+
+def _due(key: Object, secret: rules.Good) -> datetime | None:
+    """When a robot that uses this secret should rotate its key; the beginning of time where a newer one got lost."""
+    if secret.is_previous:
+        return _LONG_AGO if rules.is_due(key, _LONG_AGO, secret.hash) else None
+    return rules.due_at(key)
 
 
 def presented(scope: Scope) -> str:

@@ -1,28 +1,22 @@
-"""What is served beside the resources? Files of workflows by their hash, revisions, and the one showing of a key."""
+"""What is served beside the resources? Files of workflows by their hash, and revisions."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
 
-from casare_api.decisions.granting import check_grant
-from casare_api.kinds import Object
-from casare_api.kinds.apikey import APIKEY
 from casare_api.kinds.core import NAMESPACE
 from casare_api.kinds.workflow import WORKFLOW
 from casare_api.machinery.errors import ApiError
-from casare_apiserver.auth import digest
 from casare_apiserver.targets import Target
 from casare_apiserver.wire import ClientStalled, Request, reply
-from casare_store import admission, beside, reads
+from casare_store import beside, reads
 from casare_store.connection import LARGE_FILES
-from casare_store.operations import Context
 from casare_store.store import Store
 
 LARGE = 1024 * 1024  # bytes of a file that has to wait for its turn
@@ -108,30 +102,6 @@ class Files:
             f'"namespace":"{target.namespace}"}},"spec":{content}}}\n'
         )
         await request.answer(200, body.encode(), [_FOR_EVER])
-
-    async def token(self, request: Request, target: Target) -> None:
-        """Makes the key of an ApiKey and shows it this once. Raises ApiError 409 when it has one already."""
-        key = "crpa_" + secrets.token_urlsafe(32)
-
-        def change(current: Object, context: Context) -> Object:
-            check_grant(request.identity, request.policy, APIKEY, None, current)
-            if current["spec"].get("hash"):
-                raise ApiError(409, "Conflict", f'apikey "{target.name}" has a key already: make another ApiKey, '
-                                                "and revoke this one when nobody uses it")
-            status = {**(current.get("status") or {}), "hint": hint(key)}
-            return {**current, "spec": {**current["spec"], "hash": digest(key)}, "status": status}
-
-        operation = admission.system(
-            APIKEY, {"metadata": {"namespace": target.namespace, "name": target.name}}, change
-        )
-        if await self.store.writer.write(operation) is None:
-            raise ApiError.not_found(APIKEY, target.name or "")
-        await request.object(201, {"kind": "KeyToken", "apiVersion": APIKEY.api_version, "key": key})
-
-
-def hint(key: str) -> str:
-    """What may be shown of a key: enough to tell it from others."""
-    return f"{key[:5]}...{key[-4:]}"
 
 
 def _no_file(sha256: str) -> ApiError:

@@ -81,9 +81,9 @@ class Reading:
         rv, timeout = options.whole_number(request.query, "resourceVersion"), options.timeout(request)
         watcher = Watcher(
             query.kind, query.namespace, query.labels, query.fields, 0 if wanted else rv,
-            wire.is_set(request.query, "allowWatchBookmarks"), request.identity.key_uid,
-            request.is_welcome,
+            wire.is_set(request.query, "allowWatchBookmarks"), request.is_welcome,
         )
+        request.end = watcher.cut
         try:
             first, at = await (self._open(watcher, query) if wanted is not False or rv else self._from_now(watcher))
             if wanted and rv > at:

@@ -29,6 +29,7 @@ from casare_apiserver.auditing import AuditLog, Refusals
 from casare_apiserver.auth import Keys
 from casare_apiserver.describing import Describing
 from casare_apiserver.files import Files
+from casare_apiserver.issuing import Issuing
 from casare_apiserver.limits import Limits
 from casare_apiserver.policies import Policies
 from casare_apiserver.reading import Reading
@@ -45,7 +46,7 @@ Handler = Callable[[Request, Target], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 _SPECIAL = {("robots", "report"), ("jobs", "log"), ("jobs", "retry"), ("jobs", "why"), ("apikeys", "token"),
-            ("jobs", "artifacts")}
+            ("apikeys", "rotate"), ("jobs", "artifacts")}
 _NAMED = {("workflows", "revisions"), ("jobs", "artifacts")}  # with a name behind them
 PROBES = frozenset({"/healthz", "/livez", "/readyz"})
 _ROOTS = {f"{kind.root}/": kind.group for kind in SERVED}
@@ -101,6 +102,7 @@ class Router:
     agents: Agents
     files: Files
     artifacts: Artifacts
+    issuing: Issuing
     keys: Keys
     policies: Policies
     is_ready: Callable[[], bool]
@@ -128,7 +130,8 @@ class Router:
             ("jobs", "artifacts", "get"): self.artifacts.list,
             ("jobs", "retry", "create"): self.retrying.retry,
             ("jobs", "why", "get"): self.why.of_job,
-            ("apikeys", "token", "create"): self.files.token,
+            ("apikeys", "token", "create"): self.issuing.token,
+            ("apikeys", "rotate", "create"): self.issuing.rotate,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -184,6 +187,14 @@ class Router:
         request = Request(scope["method"], scope["path"], scope, receive, send, wire.parse_query(scope), identity,
                           lambda: self.keys.holds(identity), self.stall_seconds)
         _check_impersonation(request)
+        self.keys.open.add(request)
+        try:
+            await self._answer(request, path)
+        finally:
+            self.keys.open.remove(request)
+
+    async def _answer(self, request: Request, path: Path | None) -> None:
+        identity = request.identity
         if path is None:
             await self._describe(request)
             return
@@ -202,7 +213,7 @@ class Router:
             await self._check_given(request, target)
         if identity.role == "robot" and kind is JOB and path.subresource is None:
             await self._own_jobs_only(request, target, verb)
-        CALLER.set(auditing.caller(identity, self.addresses.of(scope), verb, path.plural, path.subresource))
+        CALLER.set(auditing.caller(identity, self.addresses.of(request.scope), verb, path.plural, path.subresource))
         await self._handler(request, target, path, verb)(request, target)
 
     async def _authorize(self, request: Request, what: Attempted) -> None:

@@ -90,8 +90,7 @@ class Stream:
     async def _until_gone(self) -> None:
         while (await self.request.receive())["type"] != "http.disconnect":
             pass
-        self.watcher.drop()
-        self.watcher.end()
+        self.watcher.cut()
 
 
 def _added(chunks: list[bytes]) -> Iterator[list[bytes]]:

@@ -49,7 +49,6 @@ class Watcher:
     fields: FieldSelector | None
     since: int
     bookmarks: bool = False
-    key_uid: str | None = None
     is_welcome: Callable[[], bool] = lambda: True  # whether the caller may still see this
     pending: deque[bytes] = field(default_factory=deque)
     size: int = 0
@@ -97,6 +96,11 @@ class Watcher:
         """Puts back a line that was taken; also the last one of a watch that has ended."""
         self.pending.append(line)
         self.size += len(line)
+
+    def cut(self) -> None:
+        """Ends the watch now: what waits is nothing that its client may see any more."""
+        self.drop()
+        self.end()
 
     def drop(self) -> None:
         """Forgets what waits."""

@@ -41,9 +41,12 @@ class ClientStalled(Exception):
     """The client does not read; its connection is cut."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
-    """One HTTP request on a hot route."""
+    """One HTTP request on a hot route.
+
+    Where the answer goes on for long, `end` ends it in order: it is called when the caller's key is not good any more.
+    """
 
     method: str
     path: str
@@ -58,6 +61,7 @@ class Request:
     policy: Policy = NOTHING_BOUND  # as it was when the request came
     has_stalled: bool = False
     share: Share | None = None  # of the budget for large answers, where this may be one
+    end: Callable[[], None] | None = None
 
     def header(self, name: bytes) -> str:
         """A header by its lower-case name, "" when it is missing."""

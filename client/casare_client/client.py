@@ -10,6 +10,7 @@ import codecs
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -273,6 +274,18 @@ class Client:
     def issue_key(self, name: str, namespace: str | None = None) -> str:
         """The secret of an ApiKey, which the server gives out once."""
         return str(self._object(requests.token(namespace or self.config.namespace, name))["key"])
+
+    def rotate_key(self, name: str, namespace: str | None = None, overlap: str | None = None) -> Object:
+        """A new secret of an ApiKey in `key`, given out once; in `previousUntil` until when the one before is good.
+
+        `overlap` None is as the ApiKey says, "0" makes the one before bad at once.
+        """
+        return self._object(requests.rotate(namespace or self.config.namespace, name, overlap))
+
+    def use_key(self, key: str) -> None:
+        """Calls with another key from the next request on; what is open goes on with the one before."""
+        self.config = replace(self.config, key=key)
+        self._transport.use_key(key)
 
     def request(
         self,

@@ -230,6 +230,12 @@ def token(namespace: str, key: str) -> Request:
     return Request("POST", path(KINDS["ApiKey"], namespace, key, "token"), content=b"{}")
 
 
+def rotate(namespace: str, key: str, overlap: str | None = None) -> Request:
+    """Issues another secret of an ApiKey; the one before is good for the overlap, where None is as the key says."""
+    body = {} if overlap is None else {"overlap": overlap}
+    return Request("POST", path(KINDS["ApiKey"], namespace, key, "rotate"), content=_json(body))
+
+
 def _json(value: Any) -> bytes:
     try:
         return orjson.dumps(value)

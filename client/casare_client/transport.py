@@ -47,6 +47,10 @@ class Transport:
             trust_env=not config.local,
         )
 
+    def use_key(self, key: str) -> None:
+        """Sends another key with what is sent from now on."""
+        self._http.headers["Authorization"] = f"Bearer {key}"
+
     def close(self) -> None:
         """Closes all connections; streams read elsewhere end at once, with Unreachable."""
         self.closed.set()

@@ -15,6 +15,7 @@ from casare_controller.duties.audit import Audit, age_of
 from casare_controller.duties.deletions import Deletions
 from casare_controller.duties.draining import Draining
 from casare_controller.duties.garbage import Garbage
+from casare_controller.duties.keys import Keys
 from casare_controller.duties.placement import Placement
 from casare_controller.duties.presence import Presence
 from casare_controller.duties.schedules import Schedules
@@ -65,6 +66,7 @@ async def _run(url: str, audit_age: timedelta | None) -> None:
         Presence(store, events),
         Timers(store, events),
         Draining(store, events, _version()),
+        Keys(store, events),
         Schedules(store, events),
         Deletions(store),
         Garbage(store),

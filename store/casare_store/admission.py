@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from casare_api.decisions import deletion, lifecycle
+from casare_api.decisions import deletion, lifecycle, revoking
 from casare_api.decisions.deletion import Propagation
 from casare_api.decisions.roles import BUILT_IN
 from casare_api.kinds import KINDS, Kind, Object, dig
@@ -32,8 +32,11 @@ MAX_OBJECT = 3 * 2**20  # bytes of what people write, as in Kubernetes; what the
 _DECIDED = {
     "Job": ("queuedTime", "agingInterval"),  # its rank
     "Workflow": ("revision",),
-    "ApiKey": ("phase", "hint"),
     "Robot": ("drain",),  # since when
+    "ApiKey": (
+        "phase", "hint", "issuedTime", "rotationDueTime", "rotatedBy", "previousHash", "previousUntil", "revokedTime",
+        "lastUsedTime", "lastUsedIP",
+    ),
     "Namespace": ("phase",),
 }
 
@@ -190,6 +193,8 @@ def going(kind: Kind, obj: Object, now: datetime, at_once: bool = False) -> Obje
     """An object after a deletion: None when it goes at once, marked when a finalizer holds it: a job is cancelled."""
     if kind.kind == "Namespace":
         return _terminating(obj, now)
+    if kind.kind == "ApiKey" and not at_once:
+        obj = revoking.held(obj)
     return _going_job(obj, now, at_once) if kind.kind == "Job" else objects.deleted(obj, now)
 
 

@@ -173,6 +173,7 @@ _SWEEPS = (
     "LIMIT 2000))",
     "DELETE FROM leases l WHERE NOT EXISTS (SELECT FROM robots r WHERE r.uid = l.robot_uid) "
     "AND last_seen < clock_timestamp() - interval '1 hour'",
+    "DELETE FROM key_uses u WHERE NOT EXISTS (SELECT FROM apikeys k WHERE k.uid = u.key_uid)",
     "DELETE FROM coverage WHERE last < clock_timestamp() - interval '1 hour'",
     "DELETE FROM last_robots l WHERE NOT EXISTS (SELECT FROM workflows w "
     "WHERE w.namespace = l.namespace AND w.name = l.workflow)",

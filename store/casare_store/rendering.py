@@ -62,8 +62,18 @@ _QUOTA = """t.head
         + (SELECT count(*) FROM jobs j WHERE j.namespace = t.namespace AND j.phase = 'Queued' AND NOT j.ready)
  || '},' || t.tail"""
 
-_EXPRESSIONS = {"Robot": (_ROBOT, _ROBOT_FROM), "Job": (_JOB, "jobs t"), "Quota": (_QUOTA, "quotas t")}
-_SHOWN_ONLY = ("Job", "Quota")  # whose observed fields are for readers alone: no write needs them
+# When a key was last used: behind all else in its status, which is never empty and ends its text. The text itself stays
+# whole in the row, where a release before this one looks for it.
+_APIKEY = """CASE WHEN u.key_uid IS NULL THEN t.head ELSE left(t.head, -2)
+    || ',"lastUsedTime":"' || to_char(u.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+    || '","lastUsedIP":' || to_json(u.address) || '}}' END"""
+_APIKEY_FROM = "apikeys t LEFT JOIN key_uses u ON u.key_uid = t.uid"
+
+_EXPRESSIONS = {
+    "Robot": (_ROBOT, _ROBOT_FROM), "Job": (_JOB, "jobs t"), "Quota": (_QUOTA, "quotas t"),
+    "ApiKey": (_APIKEY, _APIKEY_FROM),
+}  # fmt: skip
+_SHOWN_ONLY = ("Job", "Quota", "ApiKey")  # whose observed fields are for readers alone: no write needs them
 
 
 def expression(kind: Kind) -> str:

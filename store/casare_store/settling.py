@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import orjson
 
-from casare_api.decisions import config, draining, lifecycle, schedule
+from casare_api.decisions import config, draining, keys, lifecycle, schedule
 from casare_api.decisions.requirements import class_of
 from casare_api.decisions.retrying import POLICY
 from casare_api.decisions.roles import BUILT_IN
@@ -225,11 +225,8 @@ def _schedule(old: Object | None, new: Object, context: Context) -> Object:
 
 
 def _apikey(old: Object | None, new: Object, context: Context) -> Object:
-    spec = new["spec"]
-    expires = spec.get("expiresAt")
-    expired = bool(expires) and times.from_text(expires) <= context.now
-    phase = "Revoked" if spec.get("revoked") else "Expired" if expired else "Active"
-    return {**new, "status": {**(new.get("status") or {}), "phase": phase}}
+    """Whether it is good follows from what people wrote, and the time."""
+    return {**new, "status": keys.settled(old, new, context.now)}
 
 
 def _namespace(old: Object | None, new: Object, context: Context) -> Object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -18,7 +19,7 @@ import pytest
 from casare_api.kinds import Object, dig
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.names import robot_name
-from casare_client import Client
+from casare_client import Client, Config
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="agents in here are ended with POSIX signals")
 
@@ -163,6 +164,30 @@ def test_a_key_that_is_not_accepted_is_said_once_and_waited_out(robot: Robot) ->
     robot.until(lambda: "does not accept this robot's API key" in robot.said)
     assert process.poll() is None
     assert robot.said.count("\n") == 1 and robot.key not in robot.said and key not in robot.said
+
+
+def test_a_key_that_is_due_is_rotated_by_the_robot_and_survives_its_agent(robot: Robot) -> None:
+    robot.admin.patch("ApiKey", robot.name, {"spec": {"rotation": {"every": "1s", "overlap": "1s"}}})
+    process = robot.start()
+    kept = robot.directory / robot.name / "key.json"
+    robot.until(kept.exists, "it keeps a new key")
+    robot.admin.patch("ApiKey", robot.name, {"spec": {"rotation": {"every": "90d"}}})
+    with Client(Config(robot.server.url, robot.key)) as given:
+        robot.until(lambda: refused(given, robot.name), "the key that it was given is not good any more")
+    assert robot.reaches(robot.submit({"runner": "command", "args": ["true"]}), *FINAL)["phase"] == "Succeeded"
+    process.terminate()
+    assert process.wait(timeout=30) == 0
+    robot.start()
+    assert robot.reaches(robot.submit({"runner": "command", "args": ["true"]}), *FINAL)["phase"] == "Succeeded"
+    assert json.loads(kept.read_text())["key"] not in robot.said and robot.key not in robot.said
+
+
+def refused(client: Client, name: str) -> bool:
+    try:
+        client.get("Robot", name)
+    except ApiError as error:
+        return error.status == 401
+    return False
 
 
 # -- jobs ----------------------------------------------------------------------------------------------------------

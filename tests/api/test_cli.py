@@ -382,6 +382,24 @@ def test_a_key_made_offline_works_by_its_hash(casare: Casare, tmp_path: Path) ->
     assert casare("get", "robots", key=key).code == 0
 
 
+def test_a_key_is_rotated_listed_and_revoked(casare: Casare, client: Client, until: Callable[..., object]) -> None:
+    old = casare("keys", "create", "turning", "--role", "viewer", "--rotate-every", "90d").lines[0]
+    made = casare("keys", "rotate", "apikey/turning", "--overlap", "1h")
+    assert (made.code, "the old one is good until" in made.err) == (0, True)
+    assert casare("get", "robots", key=old).code == casare("get", "robots", key=made.lines[0]).code == 0
+    assert "has two keys already" in casare("keys", "rotate", "turning").err
+    cut = casare("keys", "rotate", "turning", "--overlap", "0")
+    assert "not good any more" in cut.err and casare("get", "robots", key=old).code == 1
+    assert casare("keys", "rotate", "turning", "--overlap", "soon").err.startswith("error: overlap: ")
+    done = casare("keys", "revoke", "turning", "nobody", "--on-revoke", "Cancel")
+    assert (done.code, done.lines) == (1, ["apikey/turning revoked"])
+    assert client.get("ApiKey", "turning")["spec"]["onRevoke"] == "Cancel"
+    until(lambda: casare("get", "robots", key=cut.lines[0]).code == 1, "the key is refused")
+    listed = casare("keys", "list").lines
+    assert all(column in listed[0] for column in ("LAST USED", "FROM", "ROTATION"))
+    assert any(line.startswith("turning") and "Revoked" in line for line in listed)
+
+
 # -- watching ----------------------------------------------------------------------------------------------------
 
 

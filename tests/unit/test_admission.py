@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -147,9 +148,10 @@ def test_unknown_fields_are_refused_left_out_with_a_warning_or_left_out() -> Non
 
 
 def test_a_field_that_does_nothing_yet_is_a_warning_unless_it_says_what_happens_anyway() -> None:
-    for said, expected in (("Requeue", []), ("Cancel", ["spec.onRevoke has no effect yet"])):
-        key = {"metadata": {"name": "k"}, "spec": {"role": "viewer", "onRevoke": said}}
-        assert admit(KINDS["ApiKey"], key)[1] == expected
+    for harmless, expected in ((None, ["spec.pauseOnFailures has no effect yet"]), (3, [])):
+        kind = replace(KINDS["Schedule"], not_yet={"spec.pauseOnFailures": harmless})
+        spec = {"every": "1h", "pauseOnFailures": 3, "jobTemplate": {"spec": {"workflowRef": {"name": "w"}}}}
+        assert admit(kind, {"metadata": {"name": "s"}, "spec": spec})[1] == expected
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.plural)

@@ -43,6 +43,7 @@ class Identity:
     namespace: str | None = None
     robot_name: str | None = None
     key_uid: str | None = None
+    key_hash: str | None = None  # of the very secret that was shown: a key may have two that are good
     groups: tuple[str, ...] = ()
     expires: datetime | None = None
 
@@ -157,6 +158,8 @@ def _is_robots_own(who: Identity, what: Attempted) -> bool:
 
     Its registration has no name in the path: the handler looks at the one in it.
     """
+    if what.resource == "apikeys":  # its own, which the handler knows by its uid
+        return what.namespace == who.namespace
     if what.resource != "robots":
         return True
     is_registration = (what.verb, what.subresource) == ("create", None)

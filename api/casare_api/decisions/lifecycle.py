@@ -159,6 +159,11 @@ def keep(job: Object) -> Object:
     return _without(job, "drainTime")
 
 
+def end_cancelled(job: Object, reason: str, message: str, now: datetime) -> Object:
+    """A live job as cancelled at once, whatever its robot does: nobody will hear of it any more."""
+    return _end(job, JobPhase.CANCELLED, reason, message, now, "Cancelled") if phase(job) in LIVE else job
+
+
 def due(job: Object) -> datetime | None:
     """When the timers must look at this job again: the exit timer of its phase. None: only its robot moves it."""
     spec, status = job.get("spec") or _NOTHING, job.get("status") or _NOTHING

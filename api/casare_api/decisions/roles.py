@@ -47,6 +47,7 @@ def _admin(one: Served) -> Verbs:
 _OF_A_ROBOT: dict[str, Verbs] = {
     "robots": ("get", "create", "patch"),
     "robots/report": ("create",),
+    "apikeys/rotate": ("create",),
     "jobs": _READ,
     "jobs/log": ("create",),
     "jobs/artifacts": ("update",),

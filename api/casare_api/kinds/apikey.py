@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from casare_api.kinds.kind import (
     AGE,
     NAME,
+    Cell,
+    Column,
     Duration,
     Kind,
     Model,
+    Object,
     ObjectMeta,
     OpenModel,
     Timestamp,
     Word,
     column,
+    conditions,
+    since,
+    until,
 )
 
 ROLES = ("robot", "viewer", "operator", "admin")
@@ -25,8 +32,16 @@ ROLES = ("robot", "viewer", "operator", "admin")
 class Rotation(Model):
     """A new key in place of the old one from time to time."""
 
-    every: Duration | None = Field(None, description="How old a key becomes before there is a new one, such as 90d.")
-    overlap: Duration | None = Field(None, description="How long the old one is good beside the new one, such as 24h.")
+    every: Duration | None = Field(
+        None,
+        description="How old a key becomes before it is to be replaced, such as 90d: robots do that by themselves, of "
+        "other keys people are told.",
+    )
+    overlap: Duration | None = Field(
+        None,
+        description="How long the old one is good beside the new one, such as 1h: 24h where this is not set. A hash "
+        "that is changed by hand has an overlap only where this is set.",
+    )
 
 
 class ApiKeySpec(Model):
@@ -68,6 +83,21 @@ class ApiKeyStatus(OpenModel):
 
     phase: str | None = Field(None, description="Active, Expired or Revoked.")
     hint: str | None = Field(None, description="The first and last letters of an issued key, to tell it from others.")
+    issued_time: Timestamp | None = Field(None, description="When the key was given out that is good now.")
+    rotation_due_time: Timestamp | None = Field(None, description="When it is to be replaced by a new one.")
+    rotated_by: str | None = Field(None, description="Who replaced the one before: its Robot, or a Person.")
+    previous_hash: str | None = Field(None, description="SHA-256 of the key before, while it is good beside the new.")
+    previous_until: Timestamp | None = Field(None, description="Until when the key before is good.")
+    revoked_time: Timestamp | None = Field(None, description="When it was taken back.")
+    last_used_time: Timestamp | None = Field(None, description="When it was last used, to the minute.")
+    last_used_ip: str | None = Field(
+        None, alias="lastUsedIP", description="From which address it was used then; that of a proxy where there is one."
+    )
+    conditions: list[Any] | None = Field(
+        None,
+        description="RotationDue: it is older than spec.rotation.every says.",
+        json_schema_extra=conditions(),
+    )
 
 
 class ApiKey(Model):
@@ -78,6 +108,15 @@ class ApiKey(Model):
     status: ApiKeyStatus | None = None
 
 
+def _phase(key: Object, now: datetime) -> Cell:
+    """`Active`, or `Active,RotationDue`."""
+    status = key.get("status") or {}
+    is_due = any(
+        one.get("type") == "RotationDue" and one.get("status") == "True" for one in status.get("conditions") or ()
+    )
+    return f"{status.get('phase')},RotationDue" if is_due and status.get("phase") == "Active" else status.get("phase")
+
+
 APIKEY = Kind(
     kind="ApiKey",
     plural="apikeys",
@@ -85,15 +124,17 @@ APIKEY = Kind(
     short_names=("ak",),
     model=ApiKey,
     categories=("fleet",),
-    not_yet={"spec.onRevoke": "Requeue", "spec.rotation": None},
     fields={"spec.robotName": ("spec", "robotName"), "spec.role": ("spec", "role")},
     columns=(
         NAME,
         column("Role", "spec", "role"),
         column("Robot", "spec", "robotName"),
-        column("Status", "status", "phase"),
+        Column("Status", _phase, description="Active, Expired or Revoked; RotationDue where it should be replaced."),
         column("Hint", "status", "hint"),
         AGE,
+        since("Last Used", "status", "lastUsedTime", wide=True),
+        column("From", "status", "lastUsedIP", wide=True),
+        until("Rotation", "status", "rotationDueTime", wide=True),
         column("Expires", "spec", "expiresAt", wide=True),
         column("Description", "spec", "description", wide=True),
     ),

@@ -44,6 +44,7 @@ def special_paths() -> Paths:
         **_below(job, "why", get=_why(job)),
         **_artifacts(job),
         **_below(key, "token", post=_token(key)),
+        **_below(key, "rotate", post=_rotate(key)),
         **_below(workflow, "revisions/{revision}", get=_revision(workflow)),
         **_blobs(workflow.root),
     }
@@ -151,6 +152,16 @@ def _token(kind: Kind) -> Operation:
     return {
         **_operation(kind, "createFleetV1NamespacedApiKeyToken", "Make the key of an ApiKey, and show it this once"),
         "responses": _json({"201": ("The key.", _reference("KeyToken"))}),
+    }
+
+
+def _rotate(kind: Kind) -> Operation:
+    overlap = {"type": "string", "description": "How long the key before is good, such as 24h; 0s ends it at once."}
+    body = {"schema": {"type": "object", "properties": {"overlap": overlap}}}
+    return {
+        **_operation(kind, "createFleetV1NamespacedApiKeyRotate", "Make another key of an ApiKey, shown this once"),
+        "requestBody": {"content": {"application/json": body}},
+        "responses": _json({"201": ("The new key.", _reference("KeyToken"))}),
     }
 
 

@@ -13,16 +13,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
-from casare_api.decisions import lifecycle
+from casare_api.decisions import lifecycle, revoking
 from casare_api.kinds import Object, dig
 from casare_api.kinds.job import JOB
 from casare_api.kinds.robot import ROBOT
 from casare_api.machinery import times
 from casare_api.machinery.durations import format_duration, parse_duration
 from casare_controller.isolating import Aside
-from casare_store import queues
+from casare_store import lockouts, queues
 from casare_store.batch import Batch
 from casare_store.events import Recorder
+from casare_store.queues import Silence
 from casare_store.store import Store
 
 PER_WRITE = 500  # jobs in one transaction
@@ -82,6 +83,7 @@ class Presence:
                 async for one in queues.jobs_of_silent_robots(connection)
                 if lost(one.job, one.since, one.robot_is_gone, one.now) is not one.job
             }
+            ripe = await _without_finishing(connection, ripe)
 
         def lose(job: Object, now: datetime) -> Object:
             one = ripe.get(job["metadata"]["uid"])
@@ -116,6 +118,20 @@ class Presence:
             return len(uids)
 
         return await self._aside.write(self._without_aside(found), write, seen)
+
+
+async def _without_finishing(connection: queues.Connection, ripe: dict[str, Silence]) -> dict[str, Silence]:
+    """Without the jobs that their robots may finish, though they can't say so: see `revoking.may_finish`."""
+    robots = {_robot_of(one.job) for one in ripe.values() if not one.robot_is_gone}
+    if not robots:
+        return ripe
+    found, now = await lockouts.keys_of(connection, sorted(robots))
+    outs = {uid: revoking.lockout(of_robot, now) for uid, of_robot in found.items()}
+    return {uid: one for uid, one in ripe.items() if not revoking.may_finish(one.job, outs.get(_robot_of(one.job)))}
+
+
+def _robot_of(job: Object) -> str:
+    return str(job["status"]["robotUID"])
 
 
 def with_ready(robot: Object, online: bool, now: datetime) -> Object:

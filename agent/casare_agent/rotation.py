@@ -1,0 +1,53 @@
+"""How does a robot's key get younger? The server says in its answer to a report that it is due; then it is replaced.
+
+Always holds: a new key is used once it is on the disk. Whatever goes wrong before that, the old one is good for the
+overlap, and the server, which sees that it is still used, says again that it is due.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from casare_agent import keyring
+from casare_api.kinds import Object
+from casare_api.machinery.errors import ApiError
+from casare_client import Client, Unreachable
+
+_log = logging.getLogger("casare.agent")
+AGAIN = 60.0  # seconds after a try that failed
+Send = Callable[[Object], Object]
+
+
+class Rotation:
+    """Rotates the key of one robot. `configured` is the secret that the agent was started with."""
+
+    def __init__(self, client: Client, namespace: str, directory: Path, configured: str) -> None:
+        self._client, self._namespace = client, namespace
+        self._directory, self._configured = directory, configured
+        self._earliest = 0.0
+
+    def after(self, send: Send) -> Send:
+        """The same `send`, which has an eye on what the server answers."""
+
+        def sending(body: Object) -> Object:
+            answer = send(body)
+            name = answer.get("rotateKey")
+            if name and time.monotonic() >= self._earliest:
+                self._rotate(str(name))
+            return answer
+
+        return sending
+
+    def _rotate(self, name: str) -> None:
+        try:
+            key = str(self._client.rotate_key(name, self._namespace)["key"])
+            keyring.save(self._directory, self._configured, key)
+        except (ApiError, Unreachable, OSError) as error:
+            self._earliest = time.monotonic() + AGAIN
+            _log.warning("the key could not be rotated, the old one is used on: %s", error)
+            return
+        self._client.use_key(key)
+        _log.info("apikey %s: rotated; the new key is in %s", name, self._directory / keyring.FILE)
