@@ -17,7 +17,7 @@ import orjson
 import structlog
 from pydantic import Field, TypeAdapter, ValidationError
 
-from casare_api.decisions import lifecycle
+from casare_api.decisions import approval, lifecycle
 from casare_api.kinds import Object, dig
 from casare_api.kinds.job import JOB
 from casare_api.kinds.kind import Model, Timestamp
@@ -117,12 +117,14 @@ class Agents:
     async def report(self, request: Request, target: Target) -> None:
         body = _parse(await request.body(MAX_REPORT))
         robot = await self.robot(target.namespace or "", target.name or "")
-        uid = robot["metadata"]["uid"]
+        uid, is_approved = robot["metadata"]["uid"], approval.is_approved(robot)
+        if request.identity.robot_uid not in (None, uid):  # another robot of this name
+            raise ApiError.not_found(ROBOT, target.name or "")
         telemetry = orjson.dumps(body.telemetry).decode() if body.telemetry is not None else None
         vouched = True
         if body.leaving:
             self.heartbeats.leave(uid)
-        else:
+        elif is_approved:
             vouched = self.heartbeats.beat(uid, telemetry)
         await self._note_agent(robot, body.agent)
         results = await self._record(uid, body.jobs)
@@ -131,6 +133,8 @@ class Agents:
         spec = robot.get("spec") or {}
         answer = {"intervalSeconds": self.heartbeats.interval, "desiredState": spec.get("desiredState", "Active"),
                   "robotUID": uid, "jobs": results}
+        if not is_approved:
+            answer["approved"] = False
         answer |= {key: spec[key] for key in ("drain", "restartRequestedAt") if key in spec}
         await request.object(200, answer)
 

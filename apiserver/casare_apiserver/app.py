@@ -25,6 +25,7 @@ from casare_apiserver.auth import Keys, digest
 from casare_apiserver.budget import Budget
 from casare_apiserver.describing import Describing
 from casare_apiserver.documents import describe
+from casare_apiserver.enrolling import Enrolling
 from casare_apiserver.files import Files
 from casare_apiserver.fitting import Fitting
 from casare_apiserver.reading import Reading
@@ -87,7 +88,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     reading, writing = Reading(store, hub, opened, budget), Writing(store, fitting, opened, budget)
     router = Router(
         app, Describing(release()), reading, writing, Retrying(store, fitting, opened), agents, Files(store, files),
-        Artifacts(store, agents, parts), keys, lambda: ready, settings.stall_seconds,
+        Artifacts(store, agents, parts), keys, lambda: ready, Enrolling(store, events), settings.stall_seconds,
     )
     try:
         await _ensure_default_namespace(store)

@@ -21,7 +21,7 @@ from casare_api.decisions.access import ANONYMOUS, Identity
 from casare_api.kinds import Object
 from casare_api.kinds.apikey import APIKEY
 from casare_api.machinery import times
-from casare_api.machinery.errors import ApiError
+from casare_api.machinery.errors import ApiError, Cause
 from casare_apiserver.watch import Hub
 from casare_apiserver.wire import Scope, header
 from casare_store import reads
@@ -29,6 +29,7 @@ from casare_store.changes import Change
 from casare_store.store import Store
 
 ADMIN = Identity("admin", "admin")
+MOST_ORPHANED = 10_000  # keys of deleted robots that are remembered
 LOOK_AGAIN = 60.0  # seconds after which a key's expiry is looked at again: clocks are set now and then
 
 
@@ -57,6 +58,7 @@ class Keys:
     _behind: timedelta = timedelta()  # how far this machine's clock is behind the database's
     _timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)  # key's uid -> what ends it at its expiry
     _early: list[Change] | None = None  # changes that came while all keys were being read
+    _orphaned: dict[str, str] = field(default_factory=dict)  # hash of a key that went with its robot -> that one's name
     _looking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
 
     async def start(self) -> None:
@@ -90,7 +92,7 @@ class Keys:
             await self._catch_up()
             found = self._find(digest(key))
         if found is None:
-            raise ApiError.unauthorized()
+            raise _refusal(self._orphaned.get(digest(key)))
         return found
 
     def holds(self, identity: Identity) -> bool:
@@ -125,13 +127,16 @@ class Keys:
             self._early.append(change)
         elif change.type == "DELETED":
             self._forget(change.uid)
+            self._remember(orjson.loads(change.object))
         else:
             self._learn(orjson.loads(change.object))
 
     def _learn(self, key: Object) -> None:
         spec, meta = key["spec"], key["metadata"]
         uid, hashed, expires = meta["uid"], spec.get("hash"), spec.get("expiresAt")
-        identity = Identity(meta["name"], spec["role"], meta["namespace"], spec.get("robotName"), uid)
+        identity = Identity(
+            meta["name"], spec["role"], meta["namespace"], spec.get("robotName"), uid, _robot_of(key),
+        )
         known = _Known(identity, times.from_text(expires) if expires else None)
         before = self._by_hash.get(self._hash_of.get(uid, ""))
         phase = (key.get("status") or {}).get("phase")
@@ -144,6 +149,14 @@ class Keys:
             self._by_hash[hashed] = known
             self._hash_of[uid] = hashed
             self._start_timer(uid, known)
+
+    def _remember(self, key: Object) -> None:
+        """Notes the robot with which a key went, so that its agent is told if it comes."""
+        hashed = key["spec"].get("hash")
+        if hashed and _robot_of(key) is not None:
+            while len(self._orphaned) >= MOST_ORPHANED:
+                self._orphaned.pop(next(iter(self._orphaned)))
+            self._orphaned[hashed] = str(key["spec"].get("robotName"))
 
     def _start_timer(self, uid: str, known: _Known) -> None:
         """Ends the key when it runs out, whether or not the controller is there to say so."""
@@ -170,6 +183,20 @@ class Keys:
         if hashed is not None:
             self._by_hash.pop(hashed, None)
             self.on_cut(uid)
+
+
+def _robot_of(key: Object) -> str | None:
+    """The uid of the one robot that the key was made for."""
+    owners = key["metadata"].get("ownerReferences") or ()
+    return next((owner["uid"] for owner in owners if owner["kind"] == "Robot"), None)
+
+
+def _refusal(robot: str | None) -> ApiError:
+    """401, and for the key of a robot that was deleted why: its agent can't tell it from a key that is wrong."""
+    if robot is None:
+        return ApiError.unauthorized()
+    why = f'robot "{robot}" was deleted, and its key with it'
+    return ApiError(401, "Unauthorized", why, {"causes": [Cause("", "RobotDeleted", why).body()]})
 
 
 def presented(scope: Scope) -> str:

@@ -13,16 +13,17 @@ from time import perf_counter
 import psycopg
 import structlog
 
-from casare_api.decisions.access import SHARES, Attempted, Identity, Verb, allowed
+from casare_api.decisions.access import ANONYMOUS, SHARES, Attempted, Identity, Verb, allowed
 from casare_api.kinds import GROUP, SERVED, Kind
 from casare_api.kinds.job import JOB
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import FieldSelector
-from casare_apiserver import metrics, wire
+from casare_apiserver import enrolling, metrics, wire
 from casare_apiserver.agents import Agents
 from casare_apiserver.artifacts import Artifacts
 from casare_apiserver.auth import Keys
 from casare_apiserver.describing import Describing
+from casare_apiserver.enrolling import Enrolling
 from casare_apiserver.files import Files
 from casare_apiserver.reading import Reading
 from casare_apiserver.retrying import Retrying
@@ -36,7 +37,7 @@ Handler = Callable[[Request, Target], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 _SPECIAL = {("robots", "report"), ("jobs", "log"), ("jobs", "retry"), ("jobs", "why"), ("apikeys", "token"),
-            ("jobs", "artifacts")}
+            ("jointokens", "token"),            ("jobs", "artifacts")}
 _NAMED = {("workflows", "revisions"), ("jobs", "artifacts")}  # with a name behind them
 _ROOTS = {f"{kind.root}/": kind.group for kind in SERVED}
 _BY_PLURAL = {(kind.group, kind.plural): kind for kind in SERVED}
@@ -88,6 +89,7 @@ class Router:
     artifacts: Artifacts
     keys: Keys
     is_ready: Callable[[], bool]
+    enrolling: Enrolling
     stall_seconds: float = 30.0
     why: Why = field(init=False)
     _verbs: dict[Verb, Handler] = field(init=False)
@@ -108,6 +110,7 @@ class Router:
             ("jobs", "retry", "create"): self.retrying.retry,
             ("jobs", "why", "get"): self.why.of_job,
             ("apikeys", "token", "create"): self.files.token,
+            ("jointokens", "token", "create"): self.enrolling.token,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -138,11 +141,13 @@ class Router:
     async def _serve(self, path: Path | None, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.is_ready():
             raise ApiError.unavailable("the server is starting: try again in a moment")
+        if scope["path"] == enrolling.PATH:
+            await self.enrolling.enrol(self._request(scope, receive, send, ANONYMOUS))
+            return
         identity = await self.keys.identify(scope)
         if not scope["path"].isprintable():
             raise ApiError.bad_request("the path holds characters that no name has")
-        request = Request(scope["method"], scope["path"], scope, receive, send, wire.parse_query(scope), identity,
-                          lambda: self.keys.holds(identity), self.stall_seconds)
+        request = self._request(scope, receive, send, identity)
         _check_impersonation(request)
         if path is None:
             await self.describing.serve(request)
@@ -157,6 +162,10 @@ class Router:
         if identity.role == "robot" and kind is JOB and path.subresource is None:
             await self._own_jobs_only(request, target, verb)
         await self._handler(request, target, path, verb)(request, target)
+
+    def _request(self, scope: Scope, receive: Receive, send: Send, who: Identity) -> Request:
+        return Request(scope["method"], scope["path"], scope, receive, send, wire.parse_query(scope), who,
+                       lambda: self.keys.holds(who), self.stall_seconds)
 
     def _handler(self, request: Request, target: Target, path: Path, verb: Verb) -> Handler:
         """The handler of a target and verb. Raises ApiError 404, 405."""

@@ -32,6 +32,7 @@ _DECIDED = {
     "Job": ("queuedTime", "agingInterval"),  # its rank
     "Workflow": ("revision",),
     "ApiKey": ("phase", "hint"),
+    "JoinToken": ("phase", "hint", "used", "usesLeft", "expiresAt", "enrolled"),
     "Namespace": ("phase",),
 }
 

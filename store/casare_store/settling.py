@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import orjson
 
-from casare_api.decisions import config, lifecycle, schedule
+from casare_api.decisions import approval, config, enrolment, lifecycle, schedule
 from casare_api.decisions.requirements import class_of
 from casare_api.decisions.retrying import POLICY
 from casare_api.kinds import KINDS, Kind, Object, dig
@@ -231,6 +231,12 @@ def _apikey(old: Object | None, new: Object, context: Context) -> Object:
     return {**new, "status": {**(new.get("status") or {}), "phase": phase}}
 
 
+def _jointoken(old: Object | None, new: Object, context: Context) -> Object:
+    """How long it is good counts from its creation, and whether it still is follows from what people allow now."""
+    made = old["metadata"]["creationTimestamp"] if old is not None else times.to_text(context.now)
+    return enrolment.settled(new, times.from_text(made), context.now)
+
+
 def _namespace(old: Object | None, new: Object, context: Context) -> Object:
     """A namespace says its name in a label, and that it goes once it is empty: nobody can take either away."""
     meta = new["metadata"]
@@ -254,6 +260,8 @@ _SETTLE: dict[str, Callable[[Object | None, Object, Context], Object]] = {
     "Schedule": _schedule,
     "Quota": _quota,
     "ApiKey": _apikey,
+    "JoinToken": _jointoken,
+    "Robot": lambda old, new, context: approval.with_condition(new, context.now),
     "Namespace": _namespace,
     "ConfigMap": lambda old, new, context: config.configmap(old, new),
     "Secret": lambda old, new, context: config.secret(old, new),

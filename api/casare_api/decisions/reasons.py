@@ -258,7 +258,10 @@ def _count(found: Iterable[Crowd]) -> int:
     return sum(len(crowd.members) for crowd in found)
 
 
-_ORDER = ("robotName", "environment", "capabilities", "tags", "selector", "taints", "offline", "paused", "drained")
+_ORDER = (
+    "robotName", "environment", "capabilities", "tags", "selector", "taints", "unapproved", "offline", "paused",
+    "drained",
+)  # fmt: skip
 
 
 def _order(rule: str) -> tuple[int, str]:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import orjson
 
+from casare_api.decisions import approval
 from casare_api.machinery.selectors import LabelSelector, Requirement
 
 EVERYWHERE = "*"
@@ -145,6 +146,7 @@ class Robot:
         total = int(spec.get("maxConcurrentJobs") or 1)
         state = str(spec.get("desiredState") or "Active").lower()
         why_not = "" if state == "active" else state
+        why_not = why_not if approval.is_approved(obj) else approval.WHY_NOT
         made = cls(
             uid=meta["uid"],
             name=meta["name"],
@@ -167,7 +169,9 @@ class Robot:
         if online and not used_slots:
             return self
         seen = self.with_room(max(self.total_slots - used_slots, 0))
-        return seen if online else replace(seen, schedulable=False, why_not="offline")
+        if online or seen.why_not == approval.WHY_NOT:
+            return seen
+        return replace(seen, schedulable=False, why_not="offline")
 
     def with_room(self, free_slots: int) -> Robot:
         """The same robot with so many free slots: `replace`, in a third of its time."""

@@ -44,6 +44,8 @@ def special_paths() -> Paths:
         **_below(job, "why", get=_why(job)),
         **_artifacts(job),
         **_below(key, "token", post=_token(key)),
+        **_below(KINDS["JoinToken"], "token", post=_token(KINDS["JoinToken"])),
+        **_enrol(KINDS["JoinToken"]),
         **_below(workflow, "revisions/{revision}", get=_revision(workflow)),
         **_blobs(workflow.root),
     }
@@ -149,9 +151,21 @@ def _why(kind: Kind) -> Operation:
 
 def _token(kind: Kind) -> Operation:
     return {
-        **_operation(kind, "createFleetV1NamespacedApiKeyToken", "Make the key of an ApiKey, and show it this once"),
+        **_operation(kind, f"createFleetV1Namespaced{kind.kind}Token", f"Make the secret of one {kind.singular}, and "
+                     "show it this once"),
         "responses": _json({"201": ("The key.", _reference("KeyToken"))}),
     }
+
+
+def _enrol(kind: Kind) -> Paths:
+    answer = _reference("EnrolmentAnswer")
+    return {f"{kind.root}/enroll": {"parameters": [], "post": {
+        "tags": ["enrolment"],
+        "operationId": "createFleetV1Enrolment",
+        "summary": "Become a robot of the fleet; the join token is the Bearer",
+        "requestBody": body(_reference("Enrolment"), _JSON),
+        "responses": _json({"200": ("It had joined before with this key.", answer), "201": ("It has joined.", answer)}),
+    }}}
 
 
 def _revision(kind: Kind) -> Operation:
