@@ -11,14 +11,14 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from casare_agent import recovery, registration, report, telemetry
+from casare_agent import memory, recovery, registration, report, telemetry
 from casare_agent.assignments import Assignments
 from casare_agent.attempt import Attempt
 from casare_agent.config import Settings
 from casare_agent.drain import Drain
 from casare_agent.outage import Outage
 from casare_agent.plan import Action, Begin, Cancel, Forget, Held, Intake, Settle, Withdraw, plan
-from casare_agent.presence import Malformed, Presence
+from casare_agent.presence import Malformed, Presence, is_orphaned
 from casare_agent.result import Result
 from casare_agent.supervisor import StopReason
 from casare_agent.wake import Wake
@@ -126,8 +126,14 @@ class Agent:
         wanted, outage = registration.declared(self._settings, self._capabilities), Outage()
         while self._drain.intake(0) is Intake.OPEN:
             try:
-                robot = registration.register(self._client, wanted)
+                known = memory.load(self._workshop.directory)
+                robot, remembered = registration.register(self._client, wanted, known)
+                memory.save(self._workshop.directory, remembered)
+            except registration.Deleted:
+                return self._deleted()
             except (ApiError, Unreachable) as error:
+                if is_orphaned(error):
+                    return self._deleted()
                 if isinstance(error, ApiError) and error.status in _HOPELESS:
                     _log.error("the server does not take this robot: %s", error)
                     return REFUSED
@@ -156,10 +162,17 @@ class Agent:
         if self._live():
             return None
         if self._presence.gone:
-            _log.error("robot %s was deleted: this agent ends and does not make it again", self._settings.name)
-            return DELETED
+            return self._deleted()
         undelivered = sum(one.urgent for one in self._attempts.values())
         return ENDED if intake is Intake.RETURNED and self._drain.may_leave(undelivered) else None
+
+    def _deleted(self) -> int:
+        where = self._workshop.directory / memory.FILE
+        _log.error(
+            "robot %s was deleted: this agent ends and does not make it again; if it shall come back, start it once "
+            "with --enlist-again, or remove %s", self._settings.name, where,
+        )  # fmt: skip
+        return DELETED
 
     def _stop_all(self, reason: StopReason, grace: float | None = None) -> None:
         for attempt in self._attempts.values():

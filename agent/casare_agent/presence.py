@@ -1,7 +1,7 @@
 """When is the next report due, and what came of the last one?
 
 A heartbeat is due in the interval that the server gave, news at once, and neither before the wait after a failure is
-over. 404 means that the robot was deleted: it is not made again by this process.
+over. 404 means that the robot was deleted, and so does a key that went with it: it is not made again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ class Malformed(Exception):
     """The server does not take this report at all; something in it is not as it must be."""
 
 
+def is_orphaned(error: ApiError | Unreachable) -> bool:
+    """Whether the server says that the key went with its robot, which was deleted."""
+    return isinstance(error, ApiError) and any(cause.reason == "RobotDeleted" for cause in error.causes)
+
+
 class Presence:
     """Sends reports. `send(body)` raises ApiError or Unreachable."""
 
@@ -42,6 +47,7 @@ class Presence:
         self._interval = FIRST_INTERVAL
         self._heartbeat_at = self._earliest = 0.0
         self.gone = False
+        self._is_approved = True
 
     def pause(self, urgent: bool) -> float:
         """Seconds until a report is due, 0 when it is; `urgent` where there is news."""
@@ -58,6 +64,7 @@ class Presence:
             return None
         self._outage.over()
         self._look_at_robot(answer.get("robotUID"))
+        self._look_at_approval(answer.get("approved") is not False)
         low, high = _INTERVALS
         self._interval = min(high, max(low, float(answer.get("intervalSeconds") or FIRST_INTERVAL)))
         self._heartbeat_at, self._earliest = time.monotonic() + self._interval, 0.0
@@ -80,8 +87,15 @@ class Presence:
         if uid is not None and self.robot_uid is not None and uid != self.robot_uid:
             self.gone = True
 
+    def _look_at_approval(self, is_approved: bool) -> None:
+        if is_approved is self._is_approved:
+            return
+        self._is_approved = is_approved
+        waits = "this robot waits until somebody approves it: casare approve robot/NAME"
+        _log.warning("%s", "this robot was approved" if is_approved else waits)
+
     def _failed(self, error: ApiError | Unreachable, running: int) -> None:
-        if isinstance(error, ApiError) and error.status == 404:
+        if isinstance(error, ApiError) and (error.status == 404 or is_orphaned(error)):
             self.gone = True
             return
         if isinstance(error, ApiError) and error.status in MALFORMED:

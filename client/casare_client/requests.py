@@ -218,9 +218,19 @@ def revision(namespace: str, workflow: str, digest: str) -> Request:
     return Request("GET", path(KINDS["Workflow"], namespace, workflow, f"revisions/{_part(digest)}"))
 
 
-def token(namespace: str, key: str) -> Request:
-    """Issues the secret of an ApiKey; the server gives it out once."""
-    return Request("POST", path(KINDS["ApiKey"], namespace, key, "token"), content=b"{}")
+def token(namespace: str, name: str, kind: Kind = KINDS["ApiKey"]) -> Request:
+    """Issues the secret of an ApiKey or a JoinToken; the server gives it out once."""
+    return Request("POST", path(kind, namespace, name, "token"), content=b"{}")
+
+
+def enrol(body: Object) -> Request:
+    """Becomes a robot by a join token."""
+    return Request("POST", f"/apis/{GROUP}/v1/enroll", content=_json(body))
+
+
+def whoami() -> Request:
+    """Asks who the caller is."""
+    return Request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", content=b"{}")
 
 
 def _json(value: Any) -> bytes:
