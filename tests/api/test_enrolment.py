@@ -212,3 +212,31 @@ def test_a_job_that_ran_on_a_robot_that_joined_goes_on_elsewhere(api: Api) -> No
     until(assigned, "it has the job")
     api.delete("Robot", "pc-07")
     in_phase(api, "j", "Queued")
+
+
+# -- names that people give ----------------------------------------------------------------------------------------
+
+
+def test_robots_that_are_called_the_same_are_told_apart(api: Api) -> None:
+    def shown(name: str) -> str:
+        (listed,) = [one for one in api.list("Robot")["items"] if one["metadata"]["name"] == name]
+        (paged,) = [one for one in api.list("Robot", limit=50)["items"] if one["metadata"]["name"] == name]
+        (found,) = {one["status"]["displayName"] for one in (api.get("Robot", name), listed, paged)}
+        return str(found)
+
+    uid = {name: api.create("Robot", name, {"spec": {"displayName": 'PC "01"'}})["metadata"]["uid"] for name in "ab"}
+    api.create("Robot", "c", {"spec": {"robotId": "PC_03"}})
+    ends = {name: uid[name][-8:] for name in uid}
+    assert ends["a"] != ends["b"]
+    assert (shown("a"), shown("b"), shown("c")) == (f'PC "01" ({ends["a"]})', f'PC "01" ({ends["b"]})', "PC_03")
+    elsewhere = Api(api.server, "default")
+    elsewhere.create("Robot", f"x-{api.namespace}", {"spec": {"displayName": "PC_03"}})
+    assert shown("c") == "PC_03", "another namespace is another place"
+    elsewhere.delete("Robot", f"x-{api.namespace}")
+    table = api.call("GET", api.path("Robot"), headers={"accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}).json()
+    columns = [one["name"] for one in table["columnDefinitions"]]
+    assert {row["cells"][columns.index("Display")] for row in table["rows"]} == {shown(name) for name in "abc"}
+    api.changed("Robot", "a", {"spec": {"displayName": "PC-02"}})
+    assert (shown("a"), shown("b")) == ("PC-02", 'PC "01"')
+    assert api.call("GET", api.path("Robot", "b")).text.count("displayName") == 2, "in spec and status, once each"
+    api.delete("Robot", "a")

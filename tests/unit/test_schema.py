@@ -87,6 +87,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         },
         "status": {
             "phase": "Busy", "conditions": [CONDITION], "lastSeenTime": TIME, "slots": {"total": 2, "used": 1},
+            "displayName": "PC-01 (b486ee59)",
             "agent": {"version": "1.0.0", "pid": 4242},
         },
     },
