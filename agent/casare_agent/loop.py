@@ -9,6 +9,7 @@ a wake-up that is lost costs the time until the next heartbeat, nothing else.
 from __future__ import annotations
 
 import logging
+import secrets
 from functools import partial
 
 from casare_agent import memory, recovery, registration, report, telemetry
@@ -40,11 +41,13 @@ class Agent:
         self._wake = Wake()
         self._drain = Drain(settings.shutdown_grace)
         self._assignments = Assignments(client, self._wake.set, workshop.closed)
-        send = partial(client.report, settings.namespace, settings.name)
+        self._instance = secrets.token_hex(8)
+        send = partial(client.report, settings.namespace, settings.name, instance=self._instance)
         self._presence = Presence(send, workshop.contact)
         self._attempts: dict[str, Attempt] = {}
         self._capabilities = capabilities
-        self._about: Object | None = telemetry.about(capabilities)
+        self._who_i_am = telemetry.about(capabilities, self._instance, workshop.directory)
+        self._about: Object | None = self._who_i_am
 
     def run(self) -> int:
         """Until it is told to end (0), is refused for good (1) or its robot is deleted (4)."""
@@ -99,6 +102,7 @@ class Agent:
         measured = telemetry.measure(self._workshop.directory, self._live())
         answers = self._presence.report(report.body(entries, measured, self._about, self._drain.asked), self._live())
         if answers is None:
+            self._about = self._who_i_am  # the next one may be for a server that has to hear it again
             return []
         self._about = None
         said = {(answer.get("uid"), answer.get("attempt")): answer for answer in answers}

@@ -31,7 +31,12 @@ class Malformed(Exception):
 
 def is_orphaned(error: ApiError | Unreachable) -> bool:
     """Whether the server says that the key went with its robot, which was deleted."""
-    return isinstance(error, ApiError) and any(cause.reason == "RobotDeleted" for cause in error.causes)
+    return has_cause(error, "RobotDeleted")
+
+
+def has_cause(error: ApiError | Unreachable, reason: str) -> bool:
+    """Whether a refusal is for this reason."""
+    return isinstance(error, ApiError) and any(cause.reason == reason for cause in error.causes)
 
 
 class Presence:
@@ -97,6 +102,9 @@ class Presence:
     def _failed(self, error: ApiError | Unreachable, running: int) -> None:
         if isinstance(error, ApiError) and (error.status == 404 or is_orphaned(error)):
             self.gone = True
+            return
+        if has_cause(error, "AgentUnknown"):
+            self._earliest = time.monotonic() + self._again.next()
             return
         if isinstance(error, ApiError) and error.status in MALFORMED:
             raise Malformed(str(error))

@@ -221,9 +221,12 @@ class Client:
 
     # -- robots, logs, files -------------------------------------------------------------------------------------
 
-    def report(self, namespace: str, robot: str, body: Object) -> Object:
-        """An agent's heartbeat and transitions; the answer says when to come again and what became of each."""
-        return self._object(requests.report(namespace, robot, body))
+    def report(self, namespace: str, robot: str, body: Object, instance: str = "") -> Object:
+        """An agent's heartbeat and transitions; the answer says when to come again and what became of each.
+
+        `instance` is the agent's process, where several may have one robot's key.
+        """
+        return self._object(requests.report(namespace, robot, body, instance))
 
     def enrol(self, body: Object) -> Object:
         """Becomes a robot by a join token, which is this client's key; the answer names the robot."""

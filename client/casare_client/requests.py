@@ -159,9 +159,10 @@ def artifact(namespace: str, job: str, file: str, attempt: int | None = None) ->
     return Request("GET", path(KINDS["Job"], namespace, job, f"artifacts/{_part(file)}"), _of_attempt(attempt))
 
 
-def report(namespace: str, robot: str, body: Object) -> Request:
+def report(namespace: str, robot: str, body: Object, instance: str = "") -> Request:
     """An agent's heartbeat and its jobs' transitions."""
-    return Request("POST", path(KINDS["Robot"], namespace, robot, "report"), content=_json(body))
+    params = {"instance": instance} if instance else {}
+    return Request("POST", path(KINDS["Robot"], namespace, robot, "report"), params, content=_json(body))
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,43 @@ def test_a_job_that_ran_on_a_robot_that_joined_goes_on_elsewhere(api: Api) -> No
     in_phase(api, "j", "Queued")
 
 
+# -- two agents with one key ---------------------------------------------------------------------------------------
+
+
+def test_one_of_two_agents_with_the_same_key_is_the_robot_until_it_leaves(api: Api, robot: Callable[..., Robot]) -> None:
+    rob = robot()
+
+    def says(instance: str, place: str = "", **more: Any) -> httpx2.Response:
+        who = {"instance": instance, "place": place, "hostname": f"host-{place}", "pid": 7, "startedTime": "then"}
+        about = {"agent": who} if place else {}
+        return rob.api.call("POST", rob.path, {**about, **more}, params={"instance": instance})
+
+    def is_there(instance: str, place: str = "") -> None:
+        until(lambda: says(instance, place).status_code == 200, f"{instance} is the robot")
+
+    is_there("a1", "one")
+    is_there("a1")
+    until(lambda: api.get("Robot", rob.name)["status"]["phase"] == "Idle", "it is there")
+    job = api.create("Job", "j", work(rob))
+    until(lambda: says("a1").status_code == 200 and api.get("Job", "j")["status"]["phase"] == "Assigned", "a job")
+    job = api.get("Job", "j")
+    meta = {key: job["metadata"][key] for key in ("namespace", "name", "uid")}
+    lost = {"jobs": [{**meta, "attempt": 1, "phase": "Lost"}]}
+    refused = says("b1", "two", **lost)
+    assert message(refused, 409).startswith(f'robot "{rob.name}" is run by another agent on host-one (pid 7, started then)')
+    assert is_status(says("b1", leaving=True), 409), "nor does it say that the robot leaves"
+    assert says("b1").json()["details"]["causes"][0]["reason"] == "AgentUnknown"
+    assert api.get("Job", "j")["status"]["phase"] == "Assigned", "what it says of jobs is not believed"
+    is_there("a1")
+    is_there("a2", "one")  # it was started again, which need not wait
+    assert is_status(says("a1", "two"), 409), "the one before is not believed any more"
+    assert says("a2", leaving=True).status_code == 200
+    is_there("b1", "two")
+    assert api.get("Robot", rob.name)["status"]["agent"]["hostname"] == "host-two"
+    assert is_status(says("a2", "one"), 409)
+    assert rob.report()["robotUID"] == rob.uid, "a release that says no instance is believed as before"
+
+
 # -- names that people give ----------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from casare_api.decisions import approval, enrolment
+from casare_api.decisions import approval, enrolment, instances
 from casare_api.decisions.access import Identity, robot_may_write
 from casare_api.decisions.enrolment import Applicant
 from casare_api.decisions.reasons import reasons
@@ -150,3 +150,41 @@ def test_a_robots_own_key_changes_nothing_that_its_enrolment_decided() -> None:
     made_by_hand = Identity("k", "robot", "berlin", "pc-07", "k")
     assert robot_may_write(made_by_hand, None, robot_object())
     assert not robot_may_write(made_by_hand, None, robot_object(approved="true")), "nobody approves himself"
+
+
+# -- which agent is the robot --------------------------------------------------------------------------------------
+
+
+def run_by(**agent: Any) -> dict[str, Any]:
+    robot = robot_object()
+    robot["status"] = {"phase": "Idle", "agent": {"hostname": "h", **agent}}
+    return robot
+
+
+LONG_AGO, JUST_NOW = times.to_text(NOW - timedelta(hours=1)), times.to_text(NOW - timedelta(seconds=2))
+MINE = {"instance": "me", "place": "here"}
+
+
+@pytest.mark.parametrize(
+    ("before", "is_alive", "may"),
+    [
+        ({}, True, True),  # an agent of a release before
+        ({"instance": "me", "place": "here", "since": JUST_NOW}, True, True),
+        ({"instance": "dead", "place": "here", "since": JUST_NOW}, True, True),  # it was started again
+        ({"instance": "other", "place": "there", "since": LONG_AGO}, True, False),
+        ({"instance": "other", "place": "there", "since": LONG_AGO}, False, True),
+        ({"instance": "other", "place": "there", "since": JUST_NOW}, False, False),  # its first heartbeat is on its way
+        ({"instance": "other", "since": "when?"}, False, True),
+    ],
+)
+def test_an_agent_takes_a_robot_that_nobody_else_runs(before: Any, is_alive: bool, may: bool) -> None:
+    robot = run_by(**before)
+    if not may:
+        with pytest.raises(ApiError, match="is run by another agent on h"):
+            instances.claimed(robot, MINE, is_alive, NOW)
+        return
+    after = instances.claimed(robot, MINE, is_alive, NOW)
+    same = before.get("instance") == "me"
+    assert after["status"]["agent"] == {**MINE, "since": JUST_NOW if same else times.to_text(NOW)}
+    assert after["status"]["phase"] == "Idle" and instances.is_holder(after, "me") and instances.is_told(after, MINE)
+    assert instances.claimed(after, MINE, is_alive, NOW + timedelta(minutes=1)) is after, "nothing to write"

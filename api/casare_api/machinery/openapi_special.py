@@ -67,6 +67,8 @@ def _below(kind: Kind, name: str, **operations: Operation) -> Paths:
 def _report(kind: Kind) -> Operation:
     return {
         **_operation(kind, "createFleetV1NamespacedRobotReport", "Report a robot's life and what became of its jobs"),
+        "parameters": [query("instance", "Which process of an agent this is, as its `agent.instance` says: where "
+                             "another one is the robot the answer is 409.", maxLength=64)],
         "requestBody": body(_reference("RobotReport"), _JSON),
         "responses": _json({"200": ("What the robot needs to know.", _reference("RobotReportAnswer"))}),
     }
