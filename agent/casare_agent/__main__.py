@@ -1,7 +1,8 @@
-"""How is an agent started? `python -m casare_agent [--config FILE]`: settings in, exit code out.
+"""How is an agent started? `python -m casare_agent [--config FILE]...`: settings in, exit code out.
 
 Exit codes: 0 it was told to end, 1 the server or this computer does not let it run, 2 a mistake in the settings or on
-the command line, 4 its robot was deleted, 5 it was asked to restart and this program can't be started again.
+the command line, 4 its robot was deleted, 5 it was asked to restart and this program can't be started again. Several
+files are several robots: see `crew`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from casare_agent import capabilities, config, keyring, telemetry
+from casare_agent import capabilities, config, keyring, memory, telemetry
+from casare_agent.crew import MEMBER, Crew
+from casare_agent.ending import Ending, ending_signals
+from casare_agent.enrolment import Enrolment
 from casare_agent.loop import ENDED, REFUSED, RESTART, Agent
 from casare_agent.workshop import InUse, Workshop, locked
+from casare_api.machinery.errors import ApiError
 from casare_client import Client, Config, NoServer
 
 USAGE = 2
@@ -25,7 +30,7 @@ _log = logging.getLogger("casare.agent")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs an agent; its exit code. One that is asked to restart becomes a new process of the same number."""
+    """Runs an agent, or several; the exit code. One that is asked to restart becomes a new process in its own place."""
     while (code := _once(arguments)) == RESTART:
         _log.info("restarting")
         if sys.platform == "win32":  # no process can become another there: all but the program itself is made anew
@@ -39,16 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _once(arguments: Sequence[str] | None) -> int:
     given = _arguments(arguments)
-    if len(given.config) > 1:
-        return _complain("one agent is one robot: start one agent for each --config FILE", USAGE)
     try:
+        if len(given.config) > 1:
+            _set_up_log(given.verbose)
+            more = [*(["-v"] if given.verbose else []), *(["--enlist-again"] if given.enlist_again else [])]
+            return Crew(given.config, more).run()
         settings = config.load(*given.config)
     except config.ConfigError as error:
         return _complain(str(error), USAGE)
-    _set_up_log(given.verbose)
+    _set_up_log(given.verbose, settings.name if given.member else "")
     try:
         with locked(settings.directory):
-            return _run(settings)
+            if given.enlist_again:
+                _forget(settings)
+            return _run(settings, is_member=given.member)
     except (InUse, NoServer) as error:
         return _complain(str(error), REFUSED)
     except OSError as error:
@@ -56,47 +65,85 @@ def _once(arguments: Sequence[str] | None) -> int:
         return _complain(why, REFUSED)
 
 
-def _run(settings: config.Settings) -> int:
-    connection = Config(
-        server=settings.orchestrator_url,
-        key=keyring.load(settings.directory, settings.api_key.get_secret_value()),
-        ca_file=str(settings.ca_file) if settings.ca_file else None,
-        namespace=settings.namespace,
-        timeout=10.0,
-    )
-    with Client(connection, f"casare-agent/{telemetry.agent_version()}") as client:
+def _run(settings: config.Settings, is_member: bool) -> int:
+    ending = Ending()
+    ending.listen()
+    if is_member:
+        ending.listen_to_input()
+    words = capabilities.detect(settings.capabilities)
+    try:
+        key = _key(settings, words, ending)
+    except ApiError as error:
+        return _complain(f"the server does not let this computer join: {error}", REFUSED)
+    if key is None:
+        return ENDED
+    known = memory.load(settings.directory)
+    if settings.api_key is None and known is not None:  # where the token let it join
+        settings = settings.model_copy(update={"namespace": known.namespace})
+    with _client(settings, key) as client:
         workshop = Workshop(settings.directory, client)
-        agent = Agent(settings, client, workshop, capabilities.detect(settings.capabilities))
-        for number in _ending_signals():
-            signal.signal(number, lambda number, frame: agent.end())
+        agent = Agent(settings, client, workshop, words)
+        ending.tell(agent.end)
         try:
             code = agent.run()
             if code == RESTART:  # from here on a signal ends the process at once; one that came before counts
-                for number in _ending_signals():
+                for number in ending_signals():
                     signal.signal(number, signal.SIG_DFL)
             return ENDED if agent.is_ending and code == RESTART else code
         finally:
             workshop.close()
 
 
-def _ending_signals() -> list[signal.Signals]:
-    if sys.platform == "win32":
-        return [signal.SIGTERM, signal.SIGINT, signal.SIGBREAK]
-    return [signal.SIGTERM, signal.SIGINT]
+def _key(settings: config.Settings, words: list[str], ending: Ending) -> str | None:
+    """The robot's key, got by the join token where there is none yet; None where it was told to end before.
+
+    Raises ApiError for a token that is refused, OSError.
+    """
+    key = keyring.load(settings.directory, settings.secret)
+    if settings.api_key is not None or key != settings.secret:
+        return key
+    with _client(settings, settings.secret) as client:
+        enrolment = Enrolment(settings, client, words)
+        ending.tell(enrolment.end)
+        return enrolment.run()
+
+
+def _client(settings: config.Settings, key: str) -> Client:
+    connection = Config(
+        server=settings.orchestrator_url,
+        key=key,
+        ca_file=str(settings.ca_file) if settings.ca_file else None,
+        namespace=settings.namespace,
+        timeout=10.0,
+    )
+    return Client(connection, f"casare-agent/{telemetry.agent_version()}")
+
+
+def _forget(settings: config.Settings) -> None:
+    """A person says that the robot shall be there again: as a new one. Raises OSError."""
+    memory.forget(settings.directory)
+    if settings.api_key is None:
+        keyring.forget(settings.directory)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="casare agent", description="Runs this computer as a robot of the fleet.")
     parser.add_argument(
-        "--config", type=Path, action="append", default=[], metavar="FILE", help="settings, as .env lines or YAML"
+        "--config", type=Path, action="append", default=[], metavar="FILE",
+        help="settings, as .env lines or YAML; several files are several robots",
+    )  # fmt: skip
+    parser.add_argument(
+        "--enlist-again", action="store_true", help="make the robot again though it was deleted at the server"
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say more")
+    parser.add_argument(MEMBER, action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
-def _set_up_log(verbose: bool) -> None:
-    """Lines with a time in UTC, to standard error."""
-    form = logging.Formatter("%(asctime)sZ %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S")
+def _set_up_log(verbose: bool, name: str = "") -> None:
+    """Lines with a time in UTC, and the robot's name where there are several, to standard error."""
+    who = f"{name}: ".replace("%", "%%") if name else ""
+    form = logging.Formatter(f"%(asctime)sZ %(levelname)-7s {who}%(message)s", "%Y-%m-%dT%H:%M:%S")
     form.converter = time.gmtime
     _log.handlers.clear()
     handler = logging.StreamHandler()

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from casare_agent import config_file
@@ -63,9 +64,13 @@ class Settings(BaseSettings):
         "CASARE_ORCHESTRATOR_URL", "ORCHESTRATOR_URL", "CASARE_API_URL",
         allowed="the server's address, such as http://127.0.0.1:8000",
     )  # fmt: skip
-    api_key: SecretStr = _setting(
-        "CASARE_ORCHESTRATOR_API_KEY", "ORCHESTRATOR_API_KEY",
-        allowed="this robot's API key, as `casare` or the dashboard gave it out",
+    join_token: SecretStr | None = _setting(
+        "CASARE_JOIN_TOKEN", default=None,
+        allowed="a join token, as `casare join-tokens create` gave it out; it is swapped for a key",
+    )  # fmt: skip
+    api_key: SecretStr | None = _setting(
+        "CASARE_ORCHESTRATOR_API_KEY", "ORCHESTRATOR_API_KEY", default=None,
+        allowed="this robot's API key, as `casare` or the dashboard gave it out; or CASARE_JOIN_TOKEN in its place",
     )  # fmt: skip
     robot_id: str = _setting(
         "CASARE_ROBOT_ID", default="", allowed="any text of 1 to 253 characters; default: this computer's name",
@@ -117,9 +122,13 @@ class Settings(BaseSettings):
         except NoServer as error:
             raise ValueError(str(error)) from None
 
-    @field_validator("api_key")
+    @field_validator("api_key", "join_token")
     @classmethod
-    def _is_key(cls, key: SecretStr) -> SecretStr:
+    def _is_key(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if key is None:
+            if info.field_name == "api_key" and info.data.get("join_token", "wrong") is None:
+                raise PydanticCustomError("missing", "there is no secret to show to the server")
+            return None
         text = key.get_secret_value().strip()
         if not text or any(not "!" <= char <= "~" for char in text):
             raise ValueError("holds characters that no key has")
@@ -145,6 +154,12 @@ class Settings(BaseSettings):
         return path
 
     @property
+    def secret(self) -> str:
+        """What was configured to show to the server: the key, or else the join token."""
+        found = self.api_key or self.join_token
+        return found.get_secret_value() if found is not None else ""
+
+    @property
     def name(self) -> str:
         """The name of the Robot resource."""
         return names.robot_name(self.robot_id)
@@ -165,7 +180,10 @@ def load(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     origin = "the environment"
     if file is not None:
         try:
-            values |= config_file.read(file, NAMES)
+            said = config_file.read(file, NAMES)
+            if "join_token" in said:
+                values.pop("api_key", None)  # of the environment: the file is that of another robot
+            values |= said
         except config_file.Unreadable as error:
             raise ConfigError(error.problems) from None
         origin = str(file)
@@ -187,8 +205,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _problem(error: Any, origin: str) -> str:
     """One line: which setting, what is wrong, what is allowed."""
-    variable = str(error["loc"][0])
-    field = next(field for field, first in NAMES_FIRST.items() if first == variable)
+    named = str(error["loc"][0])  # by its variable; a default by its field
+    field, variable = next((field, first) for field, first in NAMES_FIRST.items() if named in (field, first))
     allowed = Settings.model_fields[field].description
     if error["type"] == "missing":
         return f"{variable} is not set (in {origin}): {allowed}"

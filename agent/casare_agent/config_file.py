@@ -1,6 +1,6 @@
 """What does a file of settings say? Either `.env` lines, or YAML, grouped as `orchestrator:` and `robot:`, or flat.
 
-    orchestrator: {url: http://127.0.0.1:8000, apiKey: crpa_..., caFile: ca.crt}
+    orchestrator: {url: http://127.0.0.1:8000, apiKey: crpa_..., caFile: ca.crt}     # or joinToken: cjt_...
     robot: {id: PC_01, name: PC-01, environment: production, tags: [sap], capabilities: [], maxConcurrentJobs: 2}
 
 YAML that names something there is not is a mistake and said; a `.env` file belongs to others too, and what is not
@@ -18,7 +18,7 @@ from dotenv import dotenv_values
 
 # Where the settings are in a grouped YAML file: group, key (any of camelCase, snake_case), field.
 GROUPED: dict[str, dict[str, str]] = {
-    "orchestrator": {"url": "orchestrator_url", "apiKey": "api_key", "caFile": "ca_file"},
+    "orchestrator": {"url": "orchestrator_url", "apiKey": "api_key", "joinToken": "join_token", "caFile": "ca_file"},
     "robot": {
         "id": "robot_id",
         "name": "robot_name",

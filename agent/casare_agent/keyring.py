@@ -1,7 +1,8 @@
-"""Which key does this robot call with? The one that it was given, or the one that it got in that one's place.
+"""Which key does this robot call with? The one that it got in place of the configured secret, else that secret itself.
 
-Always holds: `key.json` in the robot's directory is whole, and for nobody but the agent's user to read; the key in it
-counts as long as the secret that was configured is the one that it replaced. Whoever configures another one means that.
+`key.json` in the robot's directory holds a key and the SHA-256 of the secret that it replaces: when somebody configures
+another secret, that one counts from then on. Always holds: nobody else can read the file, and whoever looks sees the
+old or the new one, never a half, also after the power failed.
 """
 
 from __future__ import annotations
@@ -11,48 +12,65 @@ import hashlib
 import hmac
 import json
 import os
+import secrets
 from pathlib import Path
 
 FILE = "key.json"
+PREFIX = "crpa_"
 
 
-def load(directory: Path, configured: str) -> str:
+def new_key() -> str:
+    """A key that nobody has: 256 bits of chance."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def digest(secret: str) -> str:
+    """How the server knows a secret: `sha256:` and the hex of its SHA-256."""
+    return "sha256:" + hashlib.sha256(secret.encode()).hexdigest()
+
+
+def load(directory: Path, configured: str, name: str = FILE) -> str:
     """The key to call with. Raises OSError where a file is there that can't be read."""
-    return kept(directory, configured) or configured
+    return kept(directory, configured, name) or configured
 
 
-def kept(directory: Path, configured: str) -> str | None:
+def kept(directory: Path, configured: str, name: str = FILE) -> str | None:
     """The key that was kept in place of what was configured, None where there is none. Raises OSError as `load`."""
     try:
-        said = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        said = json.loads((directory / name).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):  # what is no JSON was not written here
         return None
     if not isinstance(said, dict) or not isinstance(said.get("key"), str):
         return None
-    is_same = hmac.compare_digest(str(said.get("replaces")), _digest(configured))
+    is_same = hmac.compare_digest(str(said.get("replaces")).encode(), digest(configured).encode())
     return said["key"] if is_same and said["key"] else None
 
 
-def save(directory: Path, configured: str, key: str) -> None:
-    """Keeps a key in place of the configured one, and of the one kept before. Raises OSError; then nothing is changed.
+def save(directory: Path, configured: str, key: str, name: str = FILE) -> None:
+    """Keeps a key in place of the configured one, and of one kept before. Raises OSError; then nothing is changed."""
+    write_private(directory / name, json.dumps({"key": key, "replaces": digest(configured)}) + "\n")
 
-    When it returns, the key survives a crash of the computer.
+
+def forget(directory: Path) -> None:
+    """From now on the configured secret counts again. Raises OSError."""
+    (directory / FILE).unlink(missing_ok=True)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file that nobody else can read, whole or not at all; it survives a crash of the computer.
+
+    Raises OSError; then nothing is changed.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    path, beside = directory / FILE, directory / f"{FILE}.new"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".new")
     with contextlib.suppress(FileNotFoundError):
         beside.unlink()  # of an agent that was killed; its mode would stay
-    number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(number, "w", encoding="utf-8") as file:
-        json.dump({"key": key, "replaces": _digest(configured)}, file)
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
-    _sync(directory)
-
-
-def _digest(secret: str) -> str:
-    return "sha256:" + hashlib.sha256(secret.encode()).hexdigest()
+    _sync(path.parent)
 
 
 def _sync(directory: Path) -> None:

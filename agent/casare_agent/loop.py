@@ -9,16 +9,17 @@ a wake-up that is lost costs the time until the next heartbeat, nothing else.
 from __future__ import annotations
 
 import logging
+import secrets
 from functools import partial
 
-from casare_agent import recovery, registration, report, telemetry
+from casare_agent import memory, recovery, registration, report, telemetry
 from casare_agent.assignments import Assignments
 from casare_agent.attempt import Attempt
 from casare_agent.config import Settings
 from casare_agent.drain import Drain
 from casare_agent.outage import Outage, longest
 from casare_agent.plan import Action, Begin, Cancel, Forget, Held, Intake, Return, Settle, Withdraw, plan
-from casare_agent.presence import Malformed, Presence
+from casare_agent.presence import Malformed, Presence, is_orphaned
 from casare_agent.restart import Restart
 from casare_agent.result import Result
 from casare_agent.rotation import Rotation
@@ -43,13 +44,14 @@ class Agent:
         self._drain = Drain(settings.shutdown_grace)
         contact = workshop.contact
         self._assignments = Assignments(client, self._wake.set, workshop.closed, lambda: longest(contact.interval))
-        send = partial(client.report, settings.namespace, settings.name)
-        rotation = Rotation(client, settings.namespace, settings.directory, settings.api_key.get_secret_value())
+        self._instance = secrets.token_hex(8)
+        send = partial(client.report, settings.namespace, settings.name, instance=self._instance)
+        rotation = Rotation(client, settings.namespace, settings.directory, settings.secret)
         self._presence = Presence(rotation.after(send), contact, self._assignments.renew)
         self._attempts: dict[str, Attempt] = {}
         self._capabilities = capabilities
         self._restart = Restart(workshop.directory)
-        self._about: Object | None = telemetry.about(capabilities, self._restart.handled)
+        self._about: Object | None = self._who_i_am()
 
     def run(self) -> int:
         """Until it is told to end (0), is refused for good (1), its robot is deleted (4) or it is to restart (5)."""
@@ -111,6 +113,7 @@ class Agent:
         measured = telemetry.measure(self._workshop.directory, self._live())
         answers = self._presence.report(report.body(entries, measured, self._about, self._drain.asked), self._live())
         if answers is None:
+            self._about = self._who_i_am()  # the next one may be for a server that has to hear it again
             return []
         self._about = None
         self._restart.hear(self._presence.restart)
@@ -139,8 +142,14 @@ class Agent:
         wanted, outage = registration.declared(self._settings, self._capabilities), Outage()
         while self._drain.intake(0) is Intake.OPEN:
             try:
-                robot = registration.register(self._client, wanted)
+                known = memory.load(self._workshop.directory)
+                robot, remembered = registration.register(self._client, wanted, known)
+                memory.save(self._workshop.directory, remembered)
+            except registration.Deleted:
+                return self._deleted()
             except (ApiError, Unreachable) as error:
+                if is_orphaned(error):
+                    return self._deleted()
                 if isinstance(error, ApiError) and error.status in _HOPELESS:
                     _log.error("the server does not take this robot: %s", error)
                     return REFUSED
@@ -171,8 +180,7 @@ class Agent:
         if self._live():
             return None
         if self._presence.gone:
-            _log.error("robot %s was deleted: this agent ends and does not make it again", self._settings.name)
-            return DELETED
+            return self._deleted()
         undelivered = sum(one.urgent for one in self._attempts.values())
         if intake is not Intake.RETURNED:
             return None
@@ -183,9 +191,20 @@ class Agent:
     def _restarted(self) -> int | None:
         if self._restart.note():
             return RESTART
-        self._about = telemetry.about(self._capabilities, self._restart.handled)  # or else it would get no jobs
+        self._about = self._who_i_am()  # or else it would get no jobs
         self._presence.hurry()
         return None
+
+    def _who_i_am(self) -> Object:
+        return telemetry.about(self._capabilities, self._restart.handled, self._instance, self._workshop.directory)
+
+    def _deleted(self) -> int:
+        where = self._workshop.directory / memory.FILE
+        _log.error(
+            "robot %s was deleted: this agent ends and does not make it again; if it shall come back, start it once "
+            "with --enlist-again, or remove %s", self._settings.name, where,
+        )  # fmt: skip
+        return DELETED
 
     def _stop_all(self, reason: StopReason, grace: float | None = None) -> None:
         for attempt in self._attempts.values():

@@ -2,7 +2,7 @@
 
 A heartbeat is due in the interval that the server gave, news at once, and neither before the wait after a failure is
 over. Where nobody answered for a time and now somebody does, that is told: other connections may have broken, too.
-404 means that the robot was deleted: it is not made again by this process.
+404 means that the robot was deleted, and so does a key that went with it: it is not made again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,16 @@ class Malformed(Exception):
     """The server does not take this report at all; something in it is not as it must be."""
 
 
+def is_orphaned(error: ApiError | Unreachable) -> bool:
+    """Whether the server says that the key went with its robot, which was deleted."""
+    return has_cause(error, "RobotDeleted")
+
+
+def has_cause(error: ApiError | Unreachable, reason: str) -> bool:
+    """Whether a refusal is for this reason."""
+    return isinstance(error, ApiError) and any(cause.reason == reason for cause in error.causes)
+
+
 class Presence:
     """Sends reports. `send(body)` raises ApiError or Unreachable."""
 
@@ -46,6 +56,7 @@ class Presence:
         self._heartbeat_at = self._earliest = 0.0
         self.gone = False
         self.restart: str | None = None  # for which people asked, as the server last said
+        self._is_approved = True
 
     def pause(self, urgent: bool) -> float:
         """Seconds until a report is due, 0 when it is; `urgent` where there is news."""
@@ -64,6 +75,7 @@ class Presence:
         self._is_heard()
         self._look_at_robot(answer.get("robotUID"))
         self.restart = answer.get("restartRequestedAt") if "protocol" in answer else None  # else it is not waited for
+        self._look_at_approval(answer.get("approved") is not False)
         low, high = _INTERVALS
         self._interval = min(high, max(low, float(answer.get("intervalSeconds") or FIRST_INTERVAL)))
         self._heartbeat_at, self._earliest = time.monotonic() + self._interval, 0.0
@@ -91,11 +103,21 @@ class Presence:
         if since is not None:
             self._returned(since)
 
+    def _look_at_approval(self, is_approved: bool) -> None:
+        if is_approved is self._is_approved:
+            return
+        self._is_approved = is_approved
+        waits = "this robot waits until somebody approves it: casare approve robot/NAME"
+        _log.warning("%s", "this robot was approved" if is_approved else waits)
+
     def _failed(self, error: ApiError | Unreachable, running: int, begun: float) -> None:
         if isinstance(error, Unreachable) and self._unheard_since is None:
             self._unheard_since = begun
-        if isinstance(error, ApiError) and error.status == 404:
+        if isinstance(error, ApiError) and (error.status == 404 or is_orphaned(error)):
             self.gone = True
+            return
+        if has_cause(error, "AgentUnknown"):
+            self._earliest = time.monotonic() + self._again.next()
             return
         if isinstance(error, ApiError) and error.status in MALFORMED:
             raise Malformed(str(error))

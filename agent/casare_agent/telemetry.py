@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import socket
 import sys
+import uuid
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -26,9 +28,16 @@ def measure(directory: Path, running: int) -> Object:
     }
 
 
-def about(capabilities: list[str], restarted_for: str | None = None) -> Object:
-    """This agent and its computer; `restarted_for` is the wish to restart that was handled last."""
+def about(
+    capabilities: list[str], restarted_for: str | None = None, instance: str = "", directory: Path | None = None
+) -> Object:
+    """This agent and its computer; `restarted_for` is the wish to restart that was handled last.
+
+    With a directory it also says which of the agents that have its key it is.
+    """
+    which = {} if directory is None else {"instance": instance, "place": place(directory)}
     return {
+        **which,
         "version": agent_version(),
         "protocol": skew.SPOKEN,
         **({"restartedFor": restarted_for} if restarted_for else {}),
@@ -38,6 +47,17 @@ def about(capabilities: list[str], restarted_for: str | None = None) -> Object:
         "startedTime": now_text(),
         "capabilities": capabilities,
     }
+
+
+def place(directory: Path) -> str:
+    """The same for all processes that use this directory on this computer, since it was started; not for a copy."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        boot = str(round(psutil.boot_time() / 60))
+    there = directory.stat()
+    what = (socket.gethostname(), uuid.getnode(), boot, directory.absolute(), there.st_dev, there.st_ino)
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
 
 
 def agent_version() -> str:

@@ -17,7 +17,7 @@ import orjson
 import structlog
 from pydantic import Field, TypeAdapter, ValidationError
 
-from casare_api.decisions import lifecycle, skew
+from casare_api.decisions import approval, instances, lifecycle, skew
 from casare_api.decisions.access import Identity
 from casare_api.kinds import Object, dig
 from casare_api.kinds.job import JOB
@@ -120,21 +120,31 @@ class Agents:
     async def report(self, request: Request, target: Target) -> None:
         body = _parse(await request.body(MAX_REPORT))
         robot = await self.robot(target.namespace or "", target.name or "")
+        uid, is_approved = robot["metadata"]["uid"], approval.is_approved(robot)
+        if request.identity.robot_uid not in (None, uid):  # another robot of this name
+            raise ApiError.not_found(ROBOT, target.name or "")
+        instance = request.query.get("instance")
+        if instance is not None and not (
+            instances.is_holder(robot, instance) and instances.is_told(robot, body.agent)
+        ):
+            await self._claim(robot, instance, body.agent)
         await self._check_protocol(robot, body.agent)
-        uid = robot["metadata"]["uid"]
         telemetry = orjson.dumps(body.telemetry).decode() if body.telemetry is not None else None
         vouched, interval = True, self.heartbeats.interval  # what its lease is measured by, even if that changes now
         if body.leaving:
             self.heartbeats.leave(uid)
-        else:
+        elif is_approved:
             vouched = self.heartbeats.beat(uid, telemetry)
-        await self._note_agent(robot, body.agent)
+        if instance is None:
+            await self._note_agent(robot, body.agent)
         results = await self._record(uid, body.jobs)
         if not vouched and not body.jobs:
             raise ApiError.unavailable("heartbeats can't be written right now: try again in a second")
         spec = robot.get("spec") or {}
         answer = {"intervalSeconds": interval, "desiredState": spec.get("desiredState", "Active"),
                   "robotUID": uid, "jobs": results, "protocol": {"min": skew.OLDEST, "max": skew.NEWEST}}
+        if not is_approved:
+            answer["approved"] = False
         answer |= {key: spec[key] for key in ("drain", "restartRequestedAt") if key in spec}
         if (due := self.key_due(request.identity)) is not None:
             answer["rotateKey"] = due
@@ -170,6 +180,30 @@ class Agents:
         if refused is not None:
             await self._note_agent(robot, agent)
             raise ApiError(426, "UpgradeRequired", refused)
+
+    async def _claim(self, robot: Object, instance: str, agent: Object | None) -> None:
+        """Another process than before reports for the robot. Raises ApiError 409 where it is not its turn."""
+        meta = robot["metadata"]
+        if agent is None or agent.get("instance") != instance:
+            text = await reads.get(self.store.pool, ROBOT, meta["namespace"], meta["name"])
+            if text is None or not instances.is_holder(orjson.loads(text), instance):
+                raise instances.unknown()
+            return  # another apiserver let it in a moment ago
+        is_alive = not instances.is_near(robot, agent) and await self.heartbeats.is_alive(meta["uid"])
+
+        def mutate(current: Object, context: Context) -> Object:
+            return instances.claimed(current, agent, is_alive, context.now)
+
+        made = await self.store.writer.write(admission.system(ROBOT, robot, mutate))
+        if made is not None and made["metadata"]["uid"] == meta["uid"]:
+            self._keep(made)
+
+    def _keep(self, robot: Object) -> None:
+        """Knows what was just written before the log tells of it."""
+        key = robot["metadata"]["namespace"], robot["metadata"]["name"]
+        known = self._robots.get(key)
+        if known is not None and _revision(known) < _revision(robot):
+            self._robots[key] = robot
 
     async def _note_agent(self, robot: Object, agent: Object | None) -> None:
         if agent is None or dig(robot, "status", "agent") == agent:
@@ -303,6 +337,10 @@ class Agents:
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _revision(robot: Object) -> int:
+    return int(robot["metadata"]["resourceVersion"])
 
 
 def _parse(body: bytes) -> Report:

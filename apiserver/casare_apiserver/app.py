@@ -27,6 +27,7 @@ from casare_apiserver.auth import Keys, digest
 from casare_apiserver.budget import Budget
 from casare_apiserver.describing import Describing
 from casare_apiserver.documents import describe
+from casare_apiserver.enrolling import Enrolling
 from casare_apiserver.files import Files
 from casare_apiserver.fitting import Fitting
 from casare_apiserver.issuing import Issuing
@@ -98,7 +99,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     router = Router(
         app, Describing(release()), reading, writing, Retrying(store, fitting, opened), agents, Files(store, files),
         Artifacts(store, agents, parts), Issuing(store), keys, policies, lambda: ready, refusals, addresses, limits,
-        settings.stall_seconds,
+        Enrolling(store, events), settings.stall_seconds,
     )
     try:
         await _ensure_default_namespace(store)

@@ -22,7 +22,7 @@ from casare_api.decisions import keys as rules
 from casare_api.decisions.access import ANONYMOUS, Identity
 from casare_api.kinds import Object
 from casare_api.kinds.apikey import APIKEY
-from casare_api.machinery.errors import ApiError
+from casare_api.machinery.errors import ApiError, Cause
 from casare_apiserver.cutting import Open
 from casare_apiserver.uses import Uses
 from casare_apiserver.watch import Hub
@@ -33,6 +33,7 @@ from casare_store.store import Store
 
 ADMIN = Identity("admin", "admin")
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
+MOST_ORPHANED = 10_000  # keys of deleted robots that are remembered
 LOOK_AGAIN = 60.0  # seconds after which a key's expiry is looked at again: clocks are set now and then
 
 
@@ -67,6 +68,7 @@ class Keys:
     _behind: timedelta = timedelta()  # how far this machine's clock is behind the database's
     _timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)  # by hash: what ends a key at its expiry
     _early: list[Change] | None = None  # changes that came while all keys were being read
+    _orphaned: dict[str, str] = field(default_factory=dict)  # hash of a key that went with its robot -> that one's name
     _looking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
 
     async def start(self) -> None:
@@ -104,7 +106,7 @@ class Keys:
             await self._catch_up()
             found = self._find(digest(key))
         if found is None:
-            raise ApiError.unauthorized()
+            raise _refusal(self._orphaned.get(digest(key)))
         if found.key_uid is not None:
             self.uses.note(found.key_uid, scope)
         return found
@@ -148,13 +150,16 @@ class Keys:
             self._early.append(change)
         elif change.type == "DELETED":
             self._keep(change.uid, {})
+            self._remember(orjson.loads(change.object))
         else:
             self._learn(orjson.loads(change.object))
 
     def _learn(self, key: Object) -> None:
         spec, meta = key["spec"], key["metadata"]
         uid = meta["uid"]
-        identity = Identity(meta["name"], spec["role"], meta["namespace"], spec.get("robotName"), uid)
+        identity = Identity(
+            meta["name"], spec["role"], meta["namespace"], spec.get("robotName"), uid, robot_uid=_robot_of(key)
+        )
         found = {
             one.hash: _Known(replace(identity, key_hash=one.hash), one.until, _due(key, one)) for one in rules.good(key)
         }
@@ -170,6 +175,15 @@ class Keys:
                 self._by_hash[hashed] = known
                 self._hashes_of.setdefault(uid, set()).add(hashed)
                 self._start_timer(uid, hashed, known)
+
+    def _remember(self, key: Object) -> None:
+        """Notes the robot with which a key went, so that its agent is told if it comes."""
+        if _robot_of(key) is None:
+            return
+        for hashed in filter(None, (key["spec"].get("hash"), (key.get("status") or {}).get("previousHash"))):
+            while len(self._orphaned) >= MOST_ORPHANED:
+                self._orphaned.pop(next(iter(self._orphaned)))
+            self._orphaned[hashed] = str(key["spec"].get("robotName"))
 
     def _start_timer(self, uid: str, hashed: str, known: _Known) -> None:
         """Ends the key when it runs out, whether or not the controller is there to say so."""
@@ -206,6 +220,20 @@ def _due(key: Object, secret: rules.Good) -> datetime | None:
     if secret.is_previous:
         return _LONG_AGO if rules.is_due(key, _LONG_AGO, secret.hash) else None
     return rules.due_at(key)
+
+
+def _robot_of(key: Object) -> str | None:
+    """The uid of the one robot that the key was made for."""
+    owners = key["metadata"].get("ownerReferences") or ()
+    return next((owner["uid"] for owner in owners if owner["kind"] == "Robot"), None)
+
+
+def _refusal(robot: str | None) -> ApiError:
+    """401, and for the key of a robot that was deleted why: its agent can't tell it from a key that is wrong."""
+    if robot is None:
+        return ApiError.unauthorized()
+    why = f'robot "{robot}" was deleted, and its key with it'
+    return ApiError(401, "Unauthorized", why, {"causes": [Cause("", "RobotDeleted", why).body()]})
 
 
 def presented(scope: Scope) -> str:

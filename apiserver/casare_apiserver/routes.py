@@ -14,20 +14,21 @@ import orjson
 import psycopg
 import structlog
 
-from casare_api.decisions.access import READ, Attempted, Identity, Verb
+from casare_api.decisions.access import ANONYMOUS, READ, Attempted, Identity, Verb
 from casare_api.decisions.granting import check_grant, is_granting
 from casare_api.decisions.roles import SHARES
 from casare_api.kinds import GROUP, SERVED
 from casare_api.kinds.job import JOB
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import FieldSelector
-from casare_apiserver import auditing, metrics, wire
+from casare_apiserver import auditing, enrolling, metrics, wire
 from casare_apiserver.addresses import Addresses
 from casare_apiserver.agents import Agents
 from casare_apiserver.artifacts import Artifacts
 from casare_apiserver.auditing import AuditLog, Refusals
 from casare_apiserver.auth import Keys
 from casare_apiserver.describing import Describing
+from casare_apiserver.enrolling import Enrolling
 from casare_apiserver.files import Files
 from casare_apiserver.issuing import Issuing
 from casare_apiserver.limits import Limits
@@ -46,7 +47,7 @@ Handler = Callable[[Request, Target], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 _SPECIAL = {("robots", "report"), ("jobs", "log"), ("jobs", "retry"), ("jobs", "why"), ("apikeys", "token"),
-            ("apikeys", "rotate"), ("jobs", "artifacts")}
+            ("apikeys", "rotate"), ("jointokens", "token"), ("jobs", "artifacts")}
 _NAMED = {("workflows", "revisions"), ("jobs", "artifacts")}  # with a name behind them
 PROBES = frozenset({"/healthz", "/livez", "/readyz"})
 _ROOTS = {f"{kind.root}/": kind.group for kind in SERVED}
@@ -109,6 +110,7 @@ class Router:
     refusals: Refusals
     addresses: Addresses
     limits: Limits
+    enrolling: Enrolling
     stall_seconds: float = 30.0
     why: Why = field(init=False)
     audit: AuditLog = field(init=False)
@@ -132,6 +134,7 @@ class Router:
             ("jobs", "why", "get"): self.why.of_job,
             ("apikeys", "token", "create"): self.issuing.token,
             ("apikeys", "rotate", "create"): self.issuing.rotate,
+            ("jointokens", "token", "create"): self.enrolling.token,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -180,12 +183,14 @@ class Router:
         if not self.is_ready():
             raise ApiError.unavailable("the server is starting: try again in a moment")
         CALLER.set(None)  # this task may have been begun by another request, whose connection it shares
+        if scope["path"] == enrolling.PATH:
+            await self._enrol(self._request(scope, receive, send, ANONYMOUS))
+            return
         identity = send.identity = await self.keys.identify(scope)
         self.limits.check(identity, self.addresses.of(scope), path is not None and path.is_report)
         if not scope["path"].isprintable():
             raise ApiError.bad_request("the path holds characters that no name has")
-        request = Request(scope["method"], scope["path"], scope, receive, send, wire.parse_query(scope), identity,
-                          lambda: self.keys.holds(identity), self.stall_seconds)
+        request = self._request(scope, receive, send, identity)
         _check_impersonation(request)
         self.keys.open.add(request)
         try:
@@ -247,6 +252,17 @@ class Router:
             await self.policies.catch_up()
         request.policy = self.policies.current
         await self.describing.serve(request)
+
+    async def _enrol(self, request: Request) -> None:
+        """Who joins by a token has no key yet: the token is what is checked, and that is limited by address."""
+        address = self.addresses.of(request.scope)
+        self.limits.check_stranger(address)
+        CALLER.set(auditing.caller(enrolling.SOMEBODY, address, "create", "robots", "enroll"))
+        await self.enrolling.enrol(request)
+
+    def _request(self, scope: Scope, receive: Receive, send: Send, who: Identity) -> Request:
+        return Request(scope["method"], scope["path"], scope, receive, send, wire.parse_query(scope), who,
+                       lambda: self.keys.holds(who), self.stall_seconds)
 
     def _handler(self, request: Request, target: Target, path: Path, verb: Verb) -> Handler:
         """The handler of a target and verb. Raises ApiError 404, 405."""

@@ -20,7 +20,7 @@ from casare_cli.files import FileProblem
 from casare_cli.manifests import Manifest
 from casare_client import Client
 
-ORDER = ("Namespace", "ApiKey", "Robot", "Workflow", "Schedule", "Job")
+ORDER = ("Namespace", "ApiKey", "JoinToken", "Robot", "Workflow", "Schedule", "Job")
 AT_ONCE = 4  # requests under way; more only queue at the server's writer
 
 

@@ -42,14 +42,14 @@ def describe(obj: Object, events: Sequence[Object], jobs: Sequence[Object], now:
 # What the heads below have shown already, or what a table shows.
 _SHOWN_SPEC = {
     "Job": ("workflowRef", "parameters", "priority"),
-    "Robot": ("robotId", "environment", "capabilities", "tags"),
+    "Robot": ("robotId", "displayName", "environment", "capabilities", "tags"),
 }
 _SHOWN_STATUS = {
     "Job": (
         "phase", "attempt", "robotName", "queuedTime", "assignedTime", "startedTime", "finishedTime", "exitCode",
         "message", "outputs", "progress", "reasons", "attempts", "conditions",
     ),
-    "Robot": ("phase", "slots", "lastSeenTime", "conditions", "agent", "telemetry"),
+    "Robot": ("phase", "slots", "lastSeenTime", "displayName", "conditions", "agent", "telemetry"),
 }  # fmt: skip
 
 
@@ -113,6 +113,7 @@ def _job(job: Object, now: datetime) -> Iterator[str]:
 def _robot(robot: Object, now: datetime) -> Iterator[str]:
     status, spec = robot.get("status") or {}, robot.get("spec") or {}
     wanted = spec.get("desiredState") or "Active"
+    yield _pair("Display name", status.get("displayName") or spec.get("displayName"))
     yield _pair("Robot id", spec.get("robotId"))
     yield _pair("Status", f"{status.get('phase') or 'Pending'}" + (f", {wanted}" if wanted != "Active" else ""))
     yield _pair("Seen", _when(status.get("lastSeenTime"), now))

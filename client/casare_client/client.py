@@ -234,9 +234,20 @@ class Client:
 
     # -- robots, logs, files -------------------------------------------------------------------------------------
 
-    def report(self, namespace: str, robot: str, body: Object) -> Object:
-        """An agent's heartbeat and transitions; the answer says when to come again and what became of each."""
-        return self._object(requests.report(namespace, robot, body))
+    def report(self, namespace: str, robot: str, body: Object, instance: str = "") -> Object:
+        """An agent's heartbeat and transitions; the answer says when to come again and what became of each.
+
+        `instance` is the agent's process, where several may have one robot's key.
+        """
+        return self._object(requests.report(namespace, robot, body, instance))
+
+    def enrol(self, body: Object) -> Object:
+        """Becomes a robot by a join token, which is this client's key; the answer names the robot."""
+        return self._object(requests.enrol(body))
+
+    def whoami(self) -> Object:
+        """Who this client is to the server: `{"username", "uid", "groups", "extra"}`."""
+        return dict(self._object(requests.whoami())["status"]["userInfo"])
 
     def send_log(self, namespace: str, job: str, uid: str, attempt: int, seq: int, text: str) -> None:
         """Appends a numbered chunk (at most 256 KiB of UTF-8) to a job's log; a repeated number changes nothing."""
@@ -271,9 +282,9 @@ class Client:
             raise Unreachable(f"{self.config.server} sent other bytes than those with the digest {sha256[:12]}")
         return data
 
-    def issue_key(self, name: str, namespace: str | None = None) -> str:
-        """The secret of an ApiKey, which the server gives out once."""
-        return str(self._object(requests.token(namespace or self.config.namespace, name))["key"])
+    def issue_key(self, name: str, namespace: str | None = None, kind: Kind | str = "ApiKey") -> str:
+        """The secret of an ApiKey or a JoinToken, which the server gives out once."""
+        return str(self._object(requests.token(namespace or self.config.namespace, name, kind_of(kind)))["key"])
 
     def rotate_key(self, name: str, namespace: str | None = None, overlap: str | None = None) -> Object:
         """A new secret of an ApiKey in `key`, given out once; in `previousUntil` until when the one before is good.

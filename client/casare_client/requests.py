@@ -165,10 +165,10 @@ def artifact(namespace: str, job: str, file: str, attempt: int | None = None) ->
     return Request("GET", path(KINDS["Job"], namespace, job, f"artifacts/{_part(file)}"), _of_attempt(attempt))
 
 
-def report(namespace: str, robot: str, body: Object) -> Request:
+def report(namespace: str, robot: str, body: Object, instance: str = "") -> Request:
     """An agent's heartbeat and its jobs' transitions."""
-    where = path(KINDS["Robot"], namespace, robot, "report")
-    return Request("POST", where, content=_json(body), timeout=REPORT_TIMEOUT)
+    where, params = path(KINDS["Robot"], namespace, robot, "report"), {"instance": instance} if instance else {}
+    return Request("POST", where, params, content=_json(body), timeout=REPORT_TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +225,19 @@ def revision(namespace: str, workflow: str, digest: str) -> Request:
     return Request("GET", path(KINDS["Workflow"], namespace, workflow, f"revisions/{_part(digest)}"))
 
 
-def token(namespace: str, key: str) -> Request:
-    """Issues the secret of an ApiKey; the server gives it out once."""
-    return Request("POST", path(KINDS["ApiKey"], namespace, key, "token"), content=b"{}")
+def token(namespace: str, name: str, kind: Kind = KINDS["ApiKey"]) -> Request:
+    """Issues the secret of an ApiKey or a JoinToken; the server gives it out once."""
+    return Request("POST", path(kind, namespace, name, "token"), content=b"{}")
+
+
+def enrol(body: Object) -> Request:
+    """Becomes a robot by a join token."""
+    return Request("POST", f"/apis/{GROUP}/v1/enroll", content=_json(body))
+
+
+def whoami() -> Request:
+    """Asks who the caller is."""
+    return Request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", content=b"{}")
 
 
 def rotate(namespace: str, key: str, overlap: str | None = None) -> Request:

@@ -12,7 +12,7 @@ from typing import Any
 
 from casare_api.kinds import Object, dig
 from casare_api.kinds.job import LIVE
-from casare_api.kinds.robot import RobotPhase, load
+from casare_api.kinds.robot import RobotPhase, load, shown
 from casare_dashboard import words
 
 STATUSES = (*(phase.value for phase in RobotPhase), "Paused", "Drained")
@@ -89,7 +89,7 @@ def details(robot: Object, now: datetime) -> list[tuple[str, str]]:
 
 def title(robot: Object) -> str:
     """The name that people gave it."""
-    return str(dig(robot, "spec", "displayName") or dig(robot, "metadata", "name"))
+    return shown(robot)
 
 
 def conditions(robot: Object, now: datetime) -> list[dict[str, str]]:

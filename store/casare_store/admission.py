@@ -37,6 +37,7 @@ _DECIDED = {
         "phase", "hint", "issuedTime", "rotationDueTime", "rotatedBy", "previousHash", "previousUntil", "revokedTime",
         "lastUsedTime", "lastUsedIP",
     ),
+    "JoinToken": ("phase", "hint", "used", "usesLeft", "expiresAt", "enrolled"),
     "Namespace": ("phase",),
 }
 

@@ -113,6 +113,11 @@ def _apikey(key: Object) -> tuple[Any, ...]:
     return spec.get("robotName"), spec.get("role"), due, spec.get("hash")
 
 
+def _jointoken(token: Object) -> tuple[Any, ...]:
+    expires = dig(token, "status", "expiresAt") if _phase(token) == "Active" else None
+    return token["spec"].get("hash"), times.from_text(expires) if expires else None
+
+
 def _fire(fire: Object) -> tuple[Any, ...]:
     return fire["spec"].get("scheduleName"), (fire.get("status") or {}).get("outcome")
 
@@ -162,6 +167,7 @@ _INDEX: dict[str, tuple[tuple[tuple[str, str], ...], Callable[[Object], tuple[An
     ),
     "Schedule": ((("due", "timestamptz"),), lambda schedule: (_fire_due(schedule),)),
     "ApiKey": ((("robot_name", "text"), ("role", "text"), ("due", "timestamptz"), ("hash", "text")), _apikey),
+    "JoinToken": ((("hash", "text"), ("due", "timestamptz")), _jointoken),
     "Fire": ((("schedule", "text"), ("outcome", "text")), _fire),
     "Event": (
         (

@@ -108,6 +108,13 @@ class Heartbeats:
         """Whether the database took a flush within the last two seconds."""
         return self.clock() - self._flushed_at < ACKNOWLEDGED
 
+    async def is_alive(self, robot_uid: str) -> bool:
+        """Whether the robot's lease lasts still, whoever took its heartbeats. One look-up: not for every report."""
+        async with self.pool.connection() as connection:
+            query = "SELECT expires_at > clock_timestamp() FROM leases WHERE robot_uid = %s"
+            found = await (await connection.execute(query, (robot_uid,), prepare=True)).fetchone()
+        return bool(found and found[0])
+
     async def _run(self) -> None:
         adapted_at = -1e9
         while True:

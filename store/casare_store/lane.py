@@ -225,6 +225,7 @@ def _tell(outcomes: list[Outcome]) -> None:
 _TAKEN = {
     "robots_robot_id": "another robot of this namespace has this spec.robotId",
     "jobs_idempotency": "another job of this namespace has this spec.idempotencyKey",
+    "jointokens_hash": "another join token has this spec.hash: make one for each with `casare keys hash`",
     "apikeys_hash": "another key has this spec.hash: make one for each with `casare keys create`",
 }
 

@@ -7,24 +7,32 @@ from functools import cache
 from casare_api.kinds import Kind
 from casare_store.columns import table
 
-# A robot's phase, slots and last sign of life: from its lease and its live jobs, at the moment of reading.
+# A robot's phase, slots and last sign of life: from its lease and its live jobs, at the moment of reading. And what
+# people call it, told apart from others of its namespace by the end of its uid: the beginning is the time, which is the
+# same for robots that were made together.
 _ROBOT_SEEN = """t.head
  || '"phase":"' || CASE WHEN l.robot_uid IS NULL THEN 'Pending' WHEN NOT l.online THEN 'Offline'
                         WHEN coalesce(u.used, 0) > 0 THEN 'Busy' ELSE 'Idle' END
  || '","slots":{"total":' || t.slots || ',"used":' || coalesce(u.used, 0) || '},'
  || CASE WHEN l.robot_uid IS NULL THEN ''
          ELSE '"lastSeenTime":"' || to_char(l.last_seen, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || '",' END
+ || coalesce('"displayName":' || to_json(t.display || CASE WHEN d.shared
+        THEN ' (' || right(t.uid::text, 8) || ')' ELSE '' END)::text || ',', '')
  || """
 _ROBOT_STORED = _ROBOT_SEEN + "t.tail"
 # What it measured is for readers alone: it changes all the time, and no history is made of it.
 _ROBOT = _ROBOT_SEEN + """coalesce('"telemetry":' || l.telemetry || ',', '') || t.tail"""
 _ROBOT_FROM = """robots t LEFT JOIN leases l ON l.robot_uid = t.uid
  CROSS JOIN LATERAL (SELECT count(*) AS used FROM jobs j
-                     WHERE j.robot_uid = t.uid AND j.phase IN ('Assigned', 'Running')) u"""
+                     WHERE j.robot_uid = t.uid AND j.phase IN ('Assigned', 'Running')) u
+ CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM robots o WHERE o.namespace = t.namespace AND o.display = t.display
+                                    AND o.uid <> t.uid) AS shared) d"""
 # The same for very many robots: one look at all live jobs costs less than one a robot.
 _ROBOTS_FROM = """robots t LEFT JOIN leases l ON l.robot_uid = t.uid
  LEFT JOIN (SELECT robot_uid, count(*) AS used FROM jobs WHERE phase IN ('Assigned', 'Running')
-            GROUP BY robot_uid) u ON u.robot_uid = t.uid"""
+            GROUP BY robot_uid) u ON u.robot_uid = t.uid
+ LEFT JOIN (SELECT namespace, display, true AS shared FROM robots WHERE display IS NOT NULL
+            GROUP BY namespace, display HAVING count(*) > 1) d ON d.namespace = t.namespace AND d.display = t.display"""
 
 # Why a queued job waits: for a time, for its turn at a concurrency key, or what is kept of its queue. The time is a
 # retry's where an attempt was made; what people wrote can't look like these keys, as its quotes have a \ before them.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import orjson
 
-from casare_api.decisions import config, draining, keys, lifecycle, schedule
+from casare_api.decisions import approval, config, draining, enrolment, keys, lifecycle, schedule
 from casare_api.decisions.requirements import class_of
 from casare_api.decisions.retrying import POLICY
 from casare_api.decisions.roles import BUILT_IN
@@ -229,6 +229,16 @@ def _apikey(old: Object | None, new: Object, context: Context) -> Object:
     return {**new, "status": keys.settled(old, new, context.now)}
 
 
+def _jointoken(old: Object | None, new: Object, context: Context) -> Object:
+    """How long it is good counts from its creation, and whether it still is follows from what people allow now."""
+    made = old["metadata"]["creationTimestamp"] if old is not None else times.to_text(context.now)
+    return enrolment.settled(new, times.from_text(made), context.now)
+
+
+def _robot(old: Object | None, new: Object, context: Context) -> Object:
+    return draining.settled(old, approval.with_condition(new, context.now), context.now)
+
+
 def _namespace(old: Object | None, new: Object, context: Context) -> Object:
     """A namespace says its name in a label, and that it goes once it is empty: nobody can take either away."""
     meta = new["metadata"]
@@ -268,7 +278,8 @@ _SETTLE: dict[str, Callable[[Object | None, Object, Context], Object]] = {
     "Schedule": _schedule,
     "Quota": _quota,
     "ApiKey": _apikey,
-    "Robot": lambda old, new, context: draining.settled(old, new, context.now),
+    "JoinToken": _jointoken,
+    "Robot": _robot,
     "Namespace": _namespace,
     "ClusterRole": _built_in,
     "RoleBinding": _binding,

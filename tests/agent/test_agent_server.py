@@ -436,10 +436,3 @@ def test_a_second_agent_for_the_same_robot_does_not_start(robot: Robot) -> None:
     assert f"another agent (pid {first.pid})" in robot.said
     robot.process = first
     assert first.poll() is None
-
-
-def test_one_agent_takes_one_file_of_settings(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "casare_agent", "--config", "a.yaml", "--config", "b.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=30)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "start one agent for each" in done.stderr

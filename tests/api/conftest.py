@@ -29,6 +29,7 @@ NOWHERE = "no-robot-has-this-tag"
 SAMPLES: dict[str, Object] = {
     "Namespace": {},
     "ApiKey": {"spec": {"role": "viewer"}},
+    "JoinToken": {"spec": {"namePattern": "pc-*"}},
     "Robot": {"spec": {"tags": ["finance"], "capabilities": ["browser"]}},
     "Workflow": {"spec": {"runner": "command", "args": ["true"]}},
     "Schedule": {
@@ -57,6 +58,7 @@ SAMPLES: dict[str, Object] = {
 # A change that people may make to each of them, as a merge patch.
 CHANGES: dict[str, Object] = {
     "ApiKey": {"spec": {"description": "for the auditors"}},
+    "JoinToken": {"spec": {"uses": 7}},
     "Robot": {"spec": {"tags": ["finance", "sap"]}},
     "Workflow": {"spec": {"args": ["false"]}},
     "Schedule": {"spec": {"suspend": True}},

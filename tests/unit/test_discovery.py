@@ -58,7 +58,8 @@ def test_a_status_is_listed_where_there_is_one(kind: Kind) -> None:
 
 def test_subresources_of_single_kinds_are_listed() -> None:
     names = {name for name in listed(GROUP) if "/" in name and not name.endswith("/status")}
-    assert names == {"apikeys/rotate", "apikeys/token", "jobs/artifacts", "jobs/log", "jobs/retry", "jobs/why", "robots/report", "workflows/revisions"}
+    assert names == {"apikeys/rotate", "apikeys/token", "jobs/artifacts", "jobs/log", "jobs/retry", "jobs/why",
+                     "jointokens/token", "robots/report", "workflows/revisions"}
     assert listed(GROUP)["jobs/log"]["verbs"] == ["create", "get"]
 
 
@@ -84,7 +85,7 @@ def test_our_own_group_comes_first_and_the_others_by_name() -> None:
 def test_what_people_work_with_every_day_is_in_all() -> None:
     everyday = {kind.kind for kind in KINDS.values() if "all" in kind.categories}
     assert everyday == {"Robot", "Workflow", "Job", "Schedule"}
-    assert {kind.kind for kind in KINDS.values() if "fleet" in kind.categories} == everyday | {"ApiKey", "Fire", "Quota"}
+    assert {kind.kind for kind in KINDS.values() if "fleet" in kind.categories} == everyday | {"ApiKey", "Fire", "JoinToken", "Quota"}
 
 
 def test_the_documents_say_what_they_are() -> None:

@@ -90,6 +90,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         },
         "status": {
             "phase": "Busy", "conditions": [CONDITION], "lastSeenTime": TIME, "slots": {"total": 2, "used": 1},
+            "displayName": "PC-01 (b486ee59)",
             "agent": {"version": "1.0.0", "pid": 4242},
         },
     },
@@ -100,6 +101,16 @@ SAMPLES: dict[str, dict[str, Any]] = {
             "hash": f"sha256:{HASH}",
         },
         "status": {"phase": "Active", "hint": "crpa_...x7Qd", "lastUsedIP": "10.1.2.3"},
+    },
+    "JoinToken": {
+        "spec": {
+            "namePattern": "pc-*", "environment": "production", "labels": {"site": "berlin"}, "ttl": "24h", "uses": 20,
+            "approval": "Manual", "description": "the floor of Berlin", "revoked": False, "hash": f"sha256:{HASH}",
+        },
+        "status": {
+            "phase": "Active", "hint": "cjt_...x7Qd", "used": 1, "usesLeft": 19, "expiresAt": TIME,
+            "enrolled": [{"name": "pc-01", "uid": UID, "time": TIME}],
+        },
     },
     "Workflow": {"spec": WORKFLOW, "status": {"revision": "0123456789abcdef"}},
     "Job": {

@@ -17,7 +17,7 @@ from .conftest import NEWEST, Kubectl, robot
 
 EVERY = pytest.mark.parametrize("kind", sorted(KINDS))
 SHORT = {"ns": "Namespace", "cm": "ConfigMap", "ev": "Event", "rb": "Robot", "wf": "Workflow", "sched": "Schedule",
-         "ak": "ApiKey"}  # fmt: skip
+         "ak": "ApiKey", "jt": "JoinToken"}  # fmt: skip
 # The columns that people read, and those that `-o wide` adds.
 TABLES: dict[str, tuple[str, str]] = {
     "Namespace": ("NAME STATUS AGE", ""),
@@ -25,12 +25,13 @@ TABLES: dict[str, tuple[str, str]] = {
     "Secret": ("NAME TYPE DATA AGE", ""),
     "Lease": ("NAME HOLDER AGE", ""),
     "Event": ("LAST SEEN TYPE REASON OBJECT MESSAGE", "COUNT NAME"),
-    "Robot": ("NAME STATUS SLOTS ENVIRONMENT CAPABILITIES SEEN AGE", "TAGS VERSION HOST"),
+    "Robot": ("NAME STATUS SLOTS ENVIRONMENT CAPABILITIES SEEN AGE", "DISPLAY TAGS VERSION HOST"),
     "Workflow": ("NAME RUNNER REVISION AGE", "REQUIRES DESCRIPTION"),
     "Schedule": ("NAME CRON ZONE SUSPENDED NEXT LAST AGE", "EVERY WORKFLOW"),
     "Job": ("NAME STATUS PRIORITY WORKFLOW ROBOT ATTEMPT DURATION AGE", "REASON EXIT REQUIREMENTS"),
     "Fire": ("NAME SCHEDULE TIME OUTCOME JOB AGE", "REASON"),
     "ApiKey": ("NAME ROLE ROBOT STATUS HINT AGE", "EXPIRES DESCRIPTION"),
+    "JoinToken": ("NAME PATTERN ENVIRONMENT STATUS USED EXPIRES AGE", "APPROVAL HINT DESCRIPTION"),
     "Quota": ("NAME WEIGHT RUNNING MAX RUNNING QUEUED MAX QUEUED AGE", "AGING"),
 }
 BODIES: dict[str, dict[str, Any]] = {
@@ -137,7 +138,8 @@ def test_cells_tell_what_people_want_to_know(kubectl: Kubectl, robots: Api) -> N
     assert [row[:4] for row in rows] == [
         ["a", "Pending", "0/3", "default"], ["b", "Pending", "0/1", "default"], ["c", "Pending", "0/2", "default"]
     ]  # fmt: skip
-    assert [row[-1] for row in rows] == ["berlin", "paris", "berlin"] and all(re.fullmatch(r"\d+s", row[-2]) for row in rows)
+    assert [row[-2:] for row in rows] == [["a", "berlin"], ["b", "paris"], ["c", "berlin"]]
+    assert all(re.fullmatch(r"\d+s", row[-3]) for row in rows)
 
 
 def test_when_an_event_happened_is_shown_whatever_its_recorder_fills_in(newest_kubectl: Kubectl, api: Api) -> None:
@@ -232,7 +234,7 @@ def test_all_namespaces_are_listed_with_theirs(kubectl: Kubectl, api: Api) -> No
 @NEWEST
 def test_a_category_is_several_kinds_at_once(kubectl: Kubectl, api: Api, category: str, kinds: set[str] | None) -> None:
     kinds = kinds or {kind.kind for kind in KINDS.values() if kind.group == GROUP}
-    for kind in ("Robot", "Workflow", "Schedule", "Job", "Fire", "ApiKey", "Quota"):
+    for kind in ("Robot", "Workflow", "Schedule", "Job", "Fire", "ApiKey", "JoinToken", "Quota"):
         api.create(kind, name_of(kind, "one"), BODIES[kind])
     named = {f"{KINDS[kind].singular}.{GROUP}/{name_of(kind, 'one')}" for kind in kinds}
     assert set(kubectl("get", category, "-o", "name").lines) == named

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from casare_api.decisions import approval
 from casare_api.decisions.policy import NOTHING_BOUND, Policy, Subject
 from casare_api.decisions.roles import OF_ROLE, PREFIX
 from casare_api.decisions.rules import ALL, Permission
@@ -43,6 +44,7 @@ class Identity:
     namespace: str | None = None
     robot_name: str | None = None
     key_uid: str | None = None
+    robot_uid: str | None = None  # of the one robot that a key belongs to which was made for it as it joined
     key_hash: str | None = None  # of the very secret that was shown: a key may have two that are good
     groups: tuple[str, ...] = ()
     expires: datetime | None = None
@@ -120,7 +122,8 @@ def holds(who: Identity, asked: Permission, namespace: str | None, policy: Polic
 def robot_may_write(who: Identity, old: Object | None, new: Object) -> bool:
     """Whether a robot's key may make its Robot so: its own, saying what it is, never whom it serves or when.
 
-    Its robotId is told once, when it registers.
+    Its robotId is told once, when it registers. One that joined by a token is never made again by its own key, and
+    stays in the environment that it joined; whether it is approved is not its own to say.
     """
     meta = new.get("metadata") or {}
     before, after = (old or {}).get("spec") or {}, new.get("spec") or {}
@@ -128,7 +131,19 @@ def robot_may_write(who: Identity, old: Object | None, new: Object) -> bool:
     was = (old or {}).get("metadata") or {}
     decided = all(before.get(key, _DEFAULTS.get(key)) == after.get(key, _DEFAULTS.get(key)) for key in PEOPLE_DECIDE)
     is_same = old is None or before.get("robotId") == after.get("robotId")
+    is_same = is_same and _is_as_it_joined(who, old, new)
     return is_own and decided and is_same and all((was.get(key) or None) == (meta.get(key) or None) for key in _META)
+
+
+def _is_as_it_joined(who: Identity, old: Object | None, new: Object) -> bool:
+    """Whether nothing of it changes that its enrolment decided."""
+    if who.robot_uid is not None and (old is None or old["metadata"].get("uid") != who.robot_uid):
+        return False
+    if any((approval.note(old, key) if old else None) != approval.note(new, key) for key in approval.NOTES):
+        return False
+    has_joined = old is not None and approval.note(old, approval.ENROLLED_BY) is not None
+    environments = [((one or {}).get("spec") or {}).get("environment") or "default" for one in (old, new)]
+    return not has_joined or environments[0] == environments[1]
 
 
 def may_serve(who: Identity, old: Object | None, new: Object, policy: Policy = NOTHING_BOUND) -> bool:

@@ -259,8 +259,8 @@ def _count(found: Iterable[Crowd]) -> int:
 
 
 _ORDER = (
-    "robotName", "environment", "capabilities", "tags", "selector", "taints", "offline", "refused", "paused", "drained",
-    "draining", "maintenance", "restarting",
+    "robotName", "environment", "capabilities", "tags", "selector", "taints", "unapproved", "offline", "refused",
+    "paused", "drained", "draining", "maintenance", "restarting",
 )  # fmt: skip
 _STATES = {  # as they are said of robots, where the word alone is no sentence
     "maintenance": "in maintenance",

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import orjson
 
-from casare_api.decisions import draining
+from casare_api.decisions import approval, draining
 from casare_api.machinery.selectors import LabelSelector, Requirement
 
 EVERYWHERE = "*"
@@ -148,7 +148,7 @@ class Robot:
         """From a Robot resource and what is observed beside it."""
         meta, spec = obj["metadata"], obj.get("spec") or {}
         total = int(spec.get("maxConcurrentJobs") or 1)
-        why_not, until = draining.state(obj)
+        why_not, until = draining.state(obj) if approval.is_approved(obj) else (approval.WHY_NOT, "")
         made = cls(
             uid=meta["uid"],
             name=meta["name"],
@@ -172,7 +172,7 @@ class Robot:
         if online and not used_slots:
             return self
         seen = self.with_room(max(self.total_slots - used_slots, 0))
-        if not online:
+        if not online and seen.why_not != approval.WHY_NOT:
             return replace(seen, schedulable=False, why_not="offline", until="")
         return replace(seen, why_not="draining") if seen.why_not == "drained" and used_slots else seen
 

@@ -15,6 +15,7 @@ from casare_api.kinds.core import EVENT, NAMESPACE
 from casare_api.kinds.events import EVENTS_V1
 from casare_api.kinds.fire import FIRE
 from casare_api.kinds.job import JOB
+from casare_api.kinds.jointoken import JOINTOKEN
 from casare_api.kinds.kind import GROUP, Column, Kind, Object, dig
 from casare_api.kinds.lease import LEASE
 from casare_api.kinds.quota import QUOTA
@@ -26,7 +27,9 @@ from casare_api.machinery.errors import ApiError
 
 KINDS: dict[str, Kind] = {
     kind.kind: kind
-    for kind in (NAMESPACE, CONFIGMAP, SECRET, APIKEY, ROBOT, WORKFLOW, SCHEDULE, JOB, FIRE, QUOTA, LEASE, EVENT)
+    for kind in (
+        NAMESPACE, CONFIGMAP, SECRET, APIKEY, JOINTOKEN, ROBOT, WORKFLOW, SCHEDULE, JOB, FIRE, QUOTA, LEASE, EVENT,
+    )
 }
 
 _ACCESS = (ROLE, ROLEBINDING, CLUSTERROLE, CLUSTERROLEBINDING)

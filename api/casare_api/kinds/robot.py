@@ -184,6 +184,11 @@ class RobotStatus(OpenModel):
         json_schema_extra=conditions(),
     )
     last_seen_time: Timestamp | None = Field(None, description="When its agent last gave a sign of life.")
+    display_name: str | None = Field(
+        None,
+        description="What people call it; with the end of its uid behind where another robot of the namespace is "
+        "called the same, such as `PC-01 (b486ee59)`.",
+    )
     slots: Slots | None = Field(None, description="How many jobs it has, and how many it may have.")
     agent: dict[str, Any] | None = Field(
         None, description="What its agent says of itself: version, hostname, os, pid, startedTime and more."
@@ -237,6 +242,12 @@ def _status(obj: Object, now: datetime) -> Cell:
     return ",".join(words(obj))
 
 
+def shown(robot: Object) -> str:
+    """What people call it, told apart from others that are called the same."""
+    said = dig(robot, "status", "displayName") or dig(robot, "spec", "displayName") or dig(robot, "spec", "robotId")
+    return str(said or robot["metadata"]["name"])
+
+
 def _slots(obj: Object, now: datetime) -> Cell:
     total = dig(obj, "status", "slots", "total") or dig(obj, "spec", "maxConcurrentJobs") or 1
     return f"{dig(obj, 'status', 'slots', 'used') or 0}/{total}"
@@ -266,7 +277,7 @@ ROBOT = Kind(
     short_names=("rb",),
     model=Robot,
     fields={"status.phase": ("status", "phase"), "spec.environment": ("spec", "environment")},
-    observed=("phase", "slots", "lastSeenTime", "telemetry"),
+    observed=("phase", "slots", "lastSeenTime", "telemetry", "displayName"),
     columns=(
         NAME,
         Column("Status", _status),
@@ -275,6 +286,7 @@ ROBOT = Kind(
         column("Capabilities", "spec", "capabilities"),
         since("Seen", "status", "lastSeenTime"),
         AGE,
+        Column("Display", lambda robot, now: shown(robot), wide=True, description="What people call it."),
         column("Tags", "spec", "tags", wide=True),
         column("Version", "status", "agent", "version", wide=True),
         column("Host", "status", "agent", "hostname", wide=True),

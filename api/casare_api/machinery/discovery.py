@@ -46,6 +46,7 @@ SUBRESOURCES: dict[str, tuple[Subresource, ...]] = {
         Subresource("retry", "Job", ("create",)),
         Subresource("why", "JobExplanation", ("get",)),
     ),
+    "JoinToken": (Subresource("token", "KeyToken", ("create",)),),
     "Robot": (Subresource("report", "RobotReport", ("create",)),),
     "Workflow": (Subresource("revisions", "WorkflowRevision", ("get",)),),
 }

@@ -67,6 +67,37 @@ class Answer(Model):
     drain: Drain | None = Field(None, description="What becomes of running jobs when it is to be Drained.")
     restart_requested_at: Timestamp | None = Field(None, description="When people last asked the agent to restart.")
     protocol: Protocols = Field(description="Which protocols of agents the server takes.")
+    approved: bool | None = Field(None, description="False while it waits until somebody lets it take work.")
+
+
+class Enrolment(Model):
+    """What an agent says of its computer when it joins the fleet by a join token."""
+
+    robot_id: str = Field(min_length=1, max_length=253, description="What the agent calls itself.")
+    display_name: str | None = Field(None, min_length=1, max_length=253, description="What people call the robot.")
+    environment: str | None = Field(None, max_length=63, description="Its environment, unless the token names one.")
+    capabilities: list[Word] | None = Field(None, max_length=100, description="What it can do.")
+    tags: list[Word] | None = Field(None, max_length=100, description="Words that jobs may ask for.")
+    slots: int = Field(1, ge=1, le=100, description="How many jobs it runs at the same time.")
+    agent: dict[str, Any] | None = Field(None, description="What its agent says of itself, as in reports.")
+    key_hash: str | None = Field(
+        None,
+        pattern="^sha256:[0-9a-f]{64}$",
+        description="SHA-256 of a key that the agent has made for itself: whoever asks again with it gets the same "
+        "answer, and no use is spent. Without it the server makes the key and shows it once.",
+    )
+
+
+class EnrolmentAnswer(Model):
+    """The robot that came of it."""
+
+    kind: str = Field(description="EnrolmentAnswer.")
+    api_version: str = Field(description="The version of this answer.")
+    robot_name: str = Field(description="The Robot's name.")
+    namespace: str = Field(description="The namespace that it is in: the token's.")
+    robot_uid: str = Field(alias="robotUID", description="The Robot's uid.")
+    approved: bool = Field(description="Whether it takes work; otherwise it waits until somebody approves it.")
+    key: str | None = Field(None, description="The robot's key, where the server made it; it is shown this once.")
 
 
 class KeyToken(Model):
@@ -216,6 +247,8 @@ class JobExplanation(Model):
 MODELS: dict[str, type[Model]] = {
     "RobotReport": Report,
     "RobotReportAnswer": Answer,
+    "Enrolment": Enrolment,
+    "EnrolmentAnswer": EnrolmentAnswer,
     "KeyToken": KeyToken,
     "WorkflowRevision": WorkflowRevision,
     "StoredFile": StoredFile,

@@ -45,6 +45,8 @@ def special_paths() -> Paths:
         **_artifacts(job),
         **_below(key, "token", post=_token(key)),
         **_below(key, "rotate", post=_rotate(key)),
+        **_below(KINDS["JoinToken"], "token", post=_token(KINDS["JoinToken"])),
+        **_enrol(KINDS["JoinToken"]),
         **_below(workflow, "revisions/{revision}", get=_revision(workflow)),
         **_blobs(workflow.root),
     }
@@ -66,6 +68,8 @@ def _below(kind: Kind, name: str, **operations: Operation) -> Paths:
 def _report(kind: Kind) -> Operation:
     return {
         **_operation(kind, "createFleetV1NamespacedRobotReport", "Report a robot's life and what became of its jobs"),
+        "parameters": [query("instance", "Which process of an agent this is, as its `agent.instance` says: where "
+                             "another one is the robot the answer is 409.", maxLength=64)],
         "requestBody": body(_reference("RobotReport"), _JSON),
         "responses": _json({"200": ("What the robot needs to know.", _reference("RobotReportAnswer"))}),
     }
@@ -150,7 +154,8 @@ def _why(kind: Kind) -> Operation:
 
 def _token(kind: Kind) -> Operation:
     return {
-        **_operation(kind, "createFleetV1NamespacedApiKeyToken", "Make the key of an ApiKey, and show it this once"),
+        **_operation(kind, f"createFleetV1Namespaced{kind.kind}Token", f"Make the secret of one {kind.singular}, and "
+                     "show it this once"),
         "responses": _json({"201": ("The key.", _reference("KeyToken"))}),
     }
 
@@ -163,6 +168,17 @@ def _rotate(kind: Kind) -> Operation:
         "requestBody": {"content": {"application/json": body}},
         "responses": _json({"201": ("The new key.", _reference("KeyToken"))}),
     }
+
+
+def _enrol(kind: Kind) -> Paths:
+    answer = _reference("EnrolmentAnswer")
+    return {f"{kind.root}/enroll": {"parameters": [], "post": {
+        "tags": ["enrolment"],
+        "operationId": "createFleetV1Enrolment",
+        "summary": "Become a robot of the fleet; the join token is the Bearer",
+        "requestBody": body(_reference("Enrolment"), _JSON),
+        "responses": _json({"200": ("It had joined before with this key.", answer), "201": ("It has joined.", answer)}),
+    }}}
 
 
 def _revision(kind: Kind) -> Operation:

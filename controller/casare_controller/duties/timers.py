@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
-from casare_api.decisions import lifecycle
+from casare_api.decisions import enrolment, lifecycle
 from casare_api.kinds import Kind, Object
 from casare_api.kinds.apikey import APIKEY
 from casare_api.kinds.core import EVENT
 from casare_api.kinds.job import JOB
+from casare_api.kinds.jointoken import JOINTOKEN
+from casare_api.machinery import times
 from casare_controller.isolating import Aside
 from casare_store import admission, objects, queues
 from casare_store.events import Recorder
@@ -46,6 +48,7 @@ class Timers:
             "jobs": await self._each_due(JOB, _moved),
             "events": await self._each_due(EVENT, _forgotten),
             "keys": await self._each_due(APIKEY, _expired),
+            "tokens": await self._each_due(JOINTOKEN, _token_over),
         }
 
     async def _each_due(self, kind: Kind, over: Over) -> int:
@@ -102,6 +105,10 @@ def _moved(job: Object, now: datetime) -> Object | None:
 def _forgotten(event: Object, now: datetime) -> Object | None:
     gone = admission.going(EVENT, event, now)
     return gone if gone is None or gone is event else objects.changed(EVENT, event, gone)
+
+
+def _token_over(token: Object, now: datetime) -> Object:
+    return enrolment.settled(token, times.from_text(token["metadata"]["creationTimestamp"]), now)
 
 
 def _expired(key: Object, now: datetime) -> Object:
