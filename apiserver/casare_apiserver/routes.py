@@ -18,7 +18,7 @@ from casare_api.kinds import GROUP, SERVED, Kind
 from casare_api.kinds.job import JOB
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import FieldSelector
-from casare_apiserver import auditing, metrics, wire
+from casare_apiserver import auditing, headers, metrics, wire
 from casare_apiserver.addresses import Addresses
 from casare_apiserver.agents import Agents
 from casare_apiserver.artifacts import Artifacts
@@ -128,7 +128,7 @@ class Router:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = parse(scope["path"]) if scope["type"] == "http" else None
         if path is None and not (scope["type"] == "http" and self.describing.knows(scope["path"])):
-            await self._pass_on(scope, receive, wire.tracked(send))
+            await self._pass_on(scope, receive, send)
             return
         begun, sent = perf_counter(), _Sent(send)
         try:
@@ -157,9 +157,9 @@ class Router:
             try:
                 self.limits.check_stranger(self.addresses.of(scope))
             except ApiError as error:
-                await wire.refuse(send, error)
+                await _Sent(send).refuse(error)
                 return
-        await self.other(scope, receive, send)
+        await self.other(scope, receive, wire.tracked(send, scope.get("path", "")))
 
     def _note_refusal(self, path: Path | None, scope: Scope, error: ApiError, who: Identity | None) -> None:
         """Tells the audit log of an attempt to reach what one may not."""
@@ -276,6 +276,7 @@ class _Sent:
     async def __call__(self, message: wire.Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            message["headers"] = [*message["headers"], headers.DATA]
         await self._send(message)
 
     async def refuse(self, error: ApiError) -> None:

@@ -67,6 +67,14 @@ class Settings(BaseSettings):
         20.0, ge=0, validation_alias="CASARE_LIMIT_STRANGERS_PER_SECOND",
         description="The same of one address without a key, or with one that is not good.",
     )
+    connections_per_address: int = Field(
+        0, ge=0, validation_alias="CASARE_CONNECTIONS_PER_ADDRESS",
+        description="Connections that one address may hold; 0: three quarters of what the process can have.",
+    )
+    hsts_seconds: int = Field(
+        86_400, ge=0, validation_alias="CASARE_HSTS_SECONDS",
+        description="Seconds in which browsers that were here over HTTPS ask this host in no other way; 0: not said.",
+    )
 
     @field_validator("trusted_proxies")
     @classmethod
