@@ -31,12 +31,13 @@ class Caller:
 
     def said(self) -> Object:
         """The part of a row about the caller."""
-        found: Object = {"actor": self.actor, "role": self.role}
+        found: Object = {"actor": self.actor, "role": self.role, "from": self.address}
         if self.namespace is not None:
             found["keyNamespace"] = self.namespace
         if self.key_uid is not None:
             found["keyUID"] = self.key_uid
-        return found | {"from": self.address, "verb": self.verb, "resource": self.resource}
+        found["verb"], found["resource"] = self.verb, self.resource
+        return found
 
 
 @dataclass(slots=True)
@@ -83,8 +84,9 @@ def entries(deeds: Sequence[Deed]) -> list[Object]:
 
 def _one(deed: Deed) -> Object:
     meta = deed.meta
-    found = {**deed.by.said(), "effect": deed.effect, **_of(deed), "name": meta["name"], "uid": meta["uid"],
-             "resourceVersion": str(deed.rv)}  # fmt: skip
+    found = deed.by.said()
+    found |= _of(deed)
+    found["name"], found["uid"], found["resourceVersion"] = meta["name"], meta["uid"], str(deed.rv)
     # Jobs come by the thousand, and what they were made of is in the job.
     if deed.new is not None and (deed.kind.kind != "Job" or deed.old is not None):
         found["fields"] = audit_fields.changed(deed.old, deed.new, deed.kind.sealed)
@@ -93,14 +95,15 @@ def _one(deed: Deed) -> Object:
 
 def _many(group: Sequence[Deed]) -> Object:
     first, last = group[0], group[-1]
-    return {**first.by.said(), "effect": first.effect, **_of(first), "count": len(group),
-            "names": [deed.meta["name"] for deed in group], "resourceVersion": str(first.rv),
-            "lastResourceVersion": str(last.rv)}  # fmt: skip
+    return {**first.by.said(), **_of(first), "count": len(group), "names": [deed.meta["name"] for deed in group],
+            "resourceVersion": str(first.rv), "lastResourceVersion": str(last.rv)}  # fmt: skip
 
 
 def _of(deed: Deed) -> Object:
-    namespace = deed.meta.get("namespace")
-    return {"kind": deed.kind.kind} | ({"namespace": namespace} if namespace else {})
+    found: Object = {"effect": deed.effect, "kind": deed.kind.kind}
+    if namespace := deed.meta.get("namespace"):
+        found["namespace"] = namespace
+    return found
 
 
 @dataclass(frozen=True, slots=True)
