@@ -83,7 +83,8 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     agents = Agents(store, hub, heartbeats, events)
     addresses, limits, refusals = Addresses.parse(settings.trusted_proxies), Limits.of(settings), Refusals(store)
     keys = Keys(
-        store, hub, admin_hash, lambda uid: _cut(hub, uid), lambda scope: limits.check_stranger(addresses.of(scope))
+        store, hub, admin_hash, lambda uid: _cut(hub, uid),
+        lambda scope, is_bad: limits.check_stranger(addresses.of(scope), counts=is_bad),
     )
     ready = False
     app = build(lambda: ready and heartbeats.is_fresh() and hub.is_fresh())

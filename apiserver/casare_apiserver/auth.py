@@ -47,14 +47,15 @@ def digest(key: str) -> str:
 class Keys:
     """The keys that are good now. `on_cut` is called with the uid of every key that stops being good.
 
-    `on_unknown` is called before the store is asked about a key that nobody knows; it may refuse to.
+    `on_unknown` is called before the log is asked about a key that nobody knows, and may refuse to; then, with True,
+    when nobody knows it still.
     """
 
     store: Store
     hub: Hub
     admin_hash: str
     on_cut: Callable[[str], None]
-    on_unknown: Callable[[Scope], None] = lambda scope: None
+    on_unknown: Callable[[Scope, bool], None] = lambda scope, is_bad: None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _by_hash: dict[str, _Known] = field(default_factory=dict)
     _hash_of: dict[str, str] = field(default_factory=dict)  # key's uid -> hash
@@ -91,10 +92,11 @@ class Keys:
             return ANONYMOUS
         found = self._find(digest(key))
         if found is None:
-            self.on_unknown(scope)
+            self.on_unknown(scope, False)
             await self._catch_up()
             found = self._find(digest(key))
         if found is None:
+            self.on_unknown(scope, True)
             raise ApiError.unauthorized()
         return found
 

@@ -60,7 +60,7 @@ class Settings(BaseSettings):
         description="Requests a second of one key at one apiserver, after four seconds' worth at once; 0: any number.",
     )
     limit_reports_per_second: float = Field(
-        200.0, ge=0, validation_alias="CASARE_LIMIT_REPORTS_PER_SECOND",
+        500.0, ge=0, validation_alias="CASARE_LIMIT_REPORTS_PER_SECOND",
         description="The same of what a robot reports (heartbeats, transitions, logs, files), counted by itself.",
     )
     limit_strangers_per_second: float = Field(

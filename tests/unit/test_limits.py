@@ -111,6 +111,16 @@ def test_strangers_are_known_by_their_address_and_the_admin_key_has_no_limit() -
     found.check(ANN, "10.0.0.1", False)  # whose address it is means nothing for a key that is good
 
 
+def test_a_key_that_turns_out_to_be_good_is_not_counted_as_a_stranger() -> None:
+    found = limits()
+    for _ in range(100):
+        found.check_stranger("10.0.0.1", counts=False)
+    for _ in range(2):
+        found.check_stranger("10.0.0.1")
+    with pytest.raises(ApiError):
+        found.check_stranger("10.0.0.1", counts=False)
+
+
 def test_a_network_of_version_6_is_one_caller() -> None:
     assert network_of("2001:db8:1:2:3::4") == network_of("2001:db8:1:2::9") != network_of("2001:db8:1:3::4")
     assert network_of("fe80::1%eth0") == "fe80::/64" and network_of("::ffff:10.0.0.7") == "10.0.0.7"

@@ -34,7 +34,7 @@ def body_of(parts: list[bytes] | None, stall_seconds: float) -> bytes:
 
 def test_a_body_that_comes_byte_by_byte_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "BODY_STALLS", 0.1)
-    with pytest.raises(ApiError, match="the body did not come within 0.5 seconds") as told:
+    with pytest.raises(ApiError, match=r"the body did not come within 0\.5 seconds") as told:
         body_of(None, stall_seconds=5)  # none of its bytes is late
     assert told.value.status == 408
 
