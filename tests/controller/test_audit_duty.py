@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
 
 from casare_api.decisions.audit_chain import Check, Link
 from casare_api.decisions.auditing import Caller
+from casare_api.kinds import Object
 from casare_api.machinery.errors import ApiError
 from casare_controller.duties.audit import Audit, age_of
 from casare_store import admission, auditing
@@ -75,6 +78,29 @@ def test_a_batch_that_fails_leaves_neither_rows_nor_a_gap(with_store: Any) -> No
         assert found.last.seq == 4 and found.start == Link()
 
     with_store(body)
+
+
+def test_all_apiservers_make_one_chain(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        other = await Store.open(store.url)
+        auditing.CALLER.set(ANN)
+        try:
+            for number in range(20):
+                names = [f"{letter}{number}-{one}" for letter in "ab" for one in range(5)]
+                makes = [admission.create(ROBOT, robot(name)) for name in names]
+                await asyncio.gather(store.writer.submit(makes[:5]), other.writer.submit(makes[5:]))
+        finally:
+            await other.close()
+        found = await whole(store)
+        told = [name for row in await rows(store) for name in row.get("names") or [row["name"]]]
+        assert len(told) == len(set(told)) == 200 and found.count == len(await rows(store))
+
+    with_store(body)
+
+
+async def rows(store: Store) -> list[Object]:
+    page = await auditing.read(store.pool, auditing.Query(after=0, limit=1000))
+    return [orjson.loads(row.entry) for row in page.rows]
 
 
 def test_the_setting_says_days() -> None:
