@@ -22,7 +22,6 @@ from casare_apiserver import metrics
 from casare_apiserver.addresses import Addresses
 from casare_apiserver.agents import Agents
 from casare_apiserver.artifacts import Artifacts
-from casare_apiserver.auditing import Refusals
 from casare_apiserver.auth import Keys, digest
 from casare_apiserver.budget import Budget
 from casare_apiserver.describing import Describing
@@ -31,6 +30,7 @@ from casare_apiserver.files import Files
 from casare_apiserver.fitting import Fitting
 from casare_apiserver.limits import Limits
 from casare_apiserver.reading import Reading
+from casare_apiserver.refusals import Refusals
 from casare_apiserver.retrying import Retrying
 from casare_apiserver.routes import Router
 from casare_apiserver.settings import Settings

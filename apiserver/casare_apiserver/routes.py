@@ -22,12 +22,13 @@ from casare_apiserver import auditing, headers, metrics, wire
 from casare_apiserver.addresses import Addresses
 from casare_apiserver.agents import Agents
 from casare_apiserver.artifacts import Artifacts
-from casare_apiserver.auditing import AuditLog, Refusals
+from casare_apiserver.auditing import AuditLog
 from casare_apiserver.auth import Keys
 from casare_apiserver.describing import Describing
 from casare_apiserver.files import Files
 from casare_apiserver.limits import Limits
 from casare_apiserver.reading import Reading
+from casare_apiserver.refusals import Refusals, refusal
 from casare_apiserver.retrying import Retrying
 from casare_apiserver.targets import Target
 from casare_apiserver.why import Why
@@ -165,7 +166,7 @@ class Router:
         """Tells the audit log of an attempt to reach what one may not."""
         if error.status in (401, 403):
             kind = _BY_PLURAL.get((path.group, path.plural)) if path is not None else None
-            self.refusals.note(auditing.refusal(who, self.addresses.of(scope), scope, path, kind, error.status))
+            self.refusals.note(refusal(who, self.addresses.of(scope), scope, path, kind, error.status))
 
     async def _serve(self, path: Path | None, scope: Scope, receive: Receive, send: _Sent) -> None:
         if not self.is_ready():

@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Any
 
 from casare_api.decisions.auditing import Refusal
-from casare_apiserver.auditing import AGAIN, BURST, MOST_KNOWN, Refusals
+from casare_apiserver.refusals import AGAIN, BURST, MOST_KNOWN, Refusals
 from casare_store import auditing
 from casare_store.store import Store
 

@@ -140,6 +140,11 @@ def test_what_a_caller_made_up_can_be_stored(text: str) -> None:
     assert "\0" not in plain and len(plain) == min(len(text), auditing.ANYTHING)
 
 
+def test_a_key_that_was_taken_for_a_name_is_left_out() -> None:
+    assert auditing.plain("/api/crpa_abc-def_ghi/x") == "/api/crpa_.../x" and auditing.plain("cjt_1") == "cjt_..."
+    assert auditing.plain("PC_01") == "PC_01"
+
+
 # -- the chain -------------------------------------------------------------------------------------------------------
 
 

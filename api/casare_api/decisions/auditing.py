@@ -7,6 +7,7 @@ are no deeds of anybody and have no rows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from casare_api.decisions import audit_fields
 from casare_api.decisions.audit_chain import Object
 from casare_api.kinds import Kind, dig
 
+_SECRET = re.compile(r"(crpa|cjt)_[^/\s]*")
 ANYTHING = 253  # characters of what a caller may have made up
 
 
@@ -144,7 +146,12 @@ def dropped(through: int, hash_: str, count: int) -> Object:
 
 
 def plain(text: str) -> str:
-    """What a caller made up (a path, a name) as it may stand in a row: printable, short, text for any database."""
+    """What a caller made up (a path, a name) as it may stand in a row: printable, short, text for any database.
+
+    A key or a token that somebody took for a name is left out: `_` is in no name.
+    """
+    if "_" in text:
+        text = _SECRET.sub(r"\1_...", text)
     if len(text) <= ANYTHING and text.isprintable():
         return text
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:ANYTHING])
