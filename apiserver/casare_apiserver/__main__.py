@@ -6,6 +6,7 @@ import asyncio
 import functools
 import signal
 import socket
+import ssl
 import sys
 from typing import Any
 
@@ -13,8 +14,10 @@ import psycopg
 import uvicorn
 from pydantic import ValidationError
 
-from casare_apiserver import tls
+from casare_apiserver import headers, tls
+from casare_apiserver.addresses import Addresses
 from casare_apiserver.app import serving
+from casare_apiserver.connections import Connections, most_of
 from casare_apiserver.protocol import Protocol
 from casare_apiserver.settings import Settings
 from casare_store import logs, loop
@@ -41,22 +44,28 @@ async def _serve(settings: Settings) -> None:
     if settings.tls_port and settings.pki_dir is not None:
         places[settings.tls_port] = "CASARE_TLS_PORT"
     sockets = {port: _bind(settings.host, port, setting) for port, setting in places.items()}
+    proxies = Addresses.parse(settings.trusted_proxies)
+    held = Connections(most_of(settings.connections_per_address), proxies.trusts)
     async with serving(settings) as server:
         options: dict[str, Any] = {
             "lifespan": "off", "log_level": "warning", "access_log": False, "server_header": False,
             "proxy_headers": False, "timeout_keep_alive": 75, "timeout_graceful_shutdown": 5, "ws": "none",
             "http": functools.partial(
-                Protocol, head_seconds=settings.head_seconds, stall_seconds=settings.stall_seconds
+                Protocol, head_seconds=settings.head_seconds, stall_seconds=settings.stall_seconds,
+                open_connections=held,
             ),
         }
-        servers = [_Listener(uvicorn.Config(server.router, host=settings.host, port=settings.port, **options))]
+        plain = uvicorn.Config(
+            server.router, host=settings.host, port=settings.port, headers=headers.of_all(), **options
+        )
+        servers = [_Listener(plain)]
         if settings.tls_port and settings.pki_dir is not None:
             found = await asyncio.to_thread(tls.ensure, settings.pki_dir, settings.host)
             secure = uvicorn.Config(
-                server.router, host=settings.host, port=settings.tls_port, ssl_certfile=str(found.certificate),
-                ssl_keyfile=str(found.key), **options,
+                server.router, host=settings.host, port=settings.tls_port,
+                headers=headers.of_all(settings.hsts_seconds), **options,
             )
-            servers.append(_Listener(secure))
+            servers.append(_Listener(secure, tls.context(found), settings.head_seconds))
         await _run(servers, sockets, server.hub.stop)
 
 
@@ -96,7 +105,33 @@ async def _run(servers: list[_Listener], sockets: dict[int, socket.socket], on_s
 
 
 class _Listener(uvicorn.Server):
-    """A uvicorn server that leaves signals to us: there are two of them in this process."""
+    """A uvicorn server that leaves signals to us: there are two of them in this process.
+
+    With TLS it takes `handshake_seconds` as the longest that a client may take for the handshake, before which there is
+    no connection that could be cut; uvicorn would leave it a minute.
+    """
+
+    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None = None, handshake_seconds: float = 0) -> None:
+        super().__init__(config)
+        self._tls: dict[str, Any] = {}
+        if tls is not None:
+            self._tls = {
+                "ssl": tls, "ssl_handshake_timeout": handshake_seconds, "ssl_shutdown_timeout": handshake_seconds,
+            }  # fmt: skip
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        loop, config = asyncio.get_running_loop(), self.config
+
+        def connected() -> asyncio.Protocol:
+            made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state={}
+            )
+            return made
+
+        self.servers = [
+            await loop.create_server(connected, sock=one, backlog=config.backlog, **self._tls) for one in sockets or ()
+        ]
+        self.started = True
 
     def capture_signals(self) -> Any:
         import contextlib

@@ -18,6 +18,10 @@ class Addresses:
 
     proxies: tuple[Network, ...] = ()
 
+    def trusts(self, address: str) -> bool:
+        """Whether an address is a proxy that asks for many."""
+        return bool(self.proxies) and _is_in(address, self.proxies)
+
     @classmethod
     def parse(cls, text: str) -> Addresses:
         """From addresses and networks with commas between. Raises ValueError with one line for people."""
@@ -51,6 +55,7 @@ def _is_in(address: str, networks: tuple[Network, ...]) -> bool:
         found = ipaddress.ip_address(address)
     except ValueError:
         return False
+    found = getattr(found, "ipv4_mapped", None) or found  # as a socket of version 6 shows one of version 4
     return any(found in network for network in networks)
 
 

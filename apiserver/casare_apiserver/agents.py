@@ -272,8 +272,7 @@ class Agents:
         job = await self.job(target)
         wanted = min(options.whole_number(request.query, "attempt"), MAX_INT4) or None
         is_followed = request.method == "GET" and wire.is_set(request.query, "follow")
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-cache"),
-                   (b"x-content-type-options", b"nosniff")]
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-cache, private")]
         await request.send({"type": "http.response.start", "status": 200, "headers": headers})
         gone = asyncio.create_task(_gone(request))
         try:

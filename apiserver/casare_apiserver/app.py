@@ -22,7 +22,6 @@ from casare_apiserver import metrics
 from casare_apiserver.addresses import Addresses
 from casare_apiserver.agents import Agents
 from casare_apiserver.artifacts import Artifacts
-from casare_apiserver.auditing import Refusals
 from casare_apiserver.auth import Keys, digest
 from casare_apiserver.budget import Budget
 from casare_apiserver.describing import Describing
@@ -34,6 +33,7 @@ from casare_apiserver.issuing import Issuing
 from casare_apiserver.limits import Limits
 from casare_apiserver.policies import Policies
 from casare_apiserver.reading import Reading
+from casare_apiserver.refusals import Refusals
 from casare_apiserver.retrying import Retrying
 from casare_apiserver.routes import Router
 from casare_apiserver.settings import Settings
@@ -87,7 +87,10 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     agents = Agents(store, hub, heartbeats, events)
     addresses, limits, refusals = Addresses.parse(settings.trusted_proxies), Limits.of(settings), Refusals(store)
     uses = Uses(store.pool)
-    keys = Keys(store, hub, admin_hash, uses, lambda scope: limits.check_stranger(addresses.of(scope)))
+    keys = Keys(
+        store, hub, admin_hash, uses,
+        lambda scope, is_bad: limits.check_stranger(addresses.of(scope), counts=is_bad),
+    )
     agents.key_due = keys.due
     policies = Policies(store, hub)
     ready = False

@@ -251,7 +251,6 @@ def _headers(one: Artifact) -> list[tuple[bytes, bytes]]:
         (b"content-length", str(one.size).encode()),
         (b"content-disposition", f"attachment; filename=\"{plain}\"; filename*=UTF-8''{exact}".encode()),
         (b"etag", f'"{one.sha256}"'.encode()),
-        (b"x-content-type-options", b"nosniff"),
         (b"cache-control", b"no-cache, private"),
         wire.audit_id(),
     ]

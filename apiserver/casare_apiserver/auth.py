@@ -53,14 +53,15 @@ def digest(key: str) -> str:
 class Keys:
     """The keys that are good now. What is `open` under one that stops being good is cut.
 
-    `on_unknown` is called before the store is asked about a key that nobody knows; it may refuse to.
+    `on_unknown` is called before the log is asked about a key that nobody knows, and may refuse to; then, with True,
+    when nobody knows it still.
     """
 
     store: Store
     hub: Hub
     admin_hash: str
     uses: Uses
-    on_unknown: Callable[[Scope], None] = lambda scope: None
+    on_unknown: Callable[[Scope, bool], None] = lambda scope, is_bad: None
     open: Open = field(default_factory=Open)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _by_hash: dict[str, _Known] = field(default_factory=dict)
@@ -102,10 +103,11 @@ class Keys:
             return ANONYMOUS
         found = self._find(digest(key))
         if found is None:
-            self.on_unknown(scope)
+            self.on_unknown(scope, False)
             await self._catch_up()
             found = self._find(digest(key))
         if found is None:
+            self.on_unknown(scope, True)
             raise _refusal(self._orphaned.get(digest(key)))
         if found.key_uid is not None:
             self.uses.note(found.key_uid, scope)

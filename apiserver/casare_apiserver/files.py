@@ -81,7 +81,7 @@ class Files:
         if data is None:
             raise _no_file(sha256)
         headers = [(b"content-type", b"application/octet-stream"), (b"content-length", str(len(data)).encode()),
-                   (b"x-content-type-options", b"nosniff"), _FOR_EVER]
+                   _FOR_EVER]
         await request.send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
             for start in range(0, len(data), PIECE):

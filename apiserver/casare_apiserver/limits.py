@@ -32,8 +32,8 @@ class Buckets:
     most: int = MOST_CALLERS
     _full_at: dict[str, float] = field(default_factory=dict)
 
-    def take(self, caller: str, now: float) -> float:
-        """Takes a token: 0, or the seconds until there is one."""
+    def take(self, caller: str, now: float, counts: bool = True) -> float:
+        """Takes a token: 0, or the seconds until there is one. With `counts` False, only says whether there is one."""
         if not self.rate:
             return 0.0
         full_at = self._full_at.get(caller, now)
@@ -41,6 +41,8 @@ class Buckets:
         wait = after - now - self.burst / self.rate
         if wait > 1e-9:
             return wait
+        if not counts:
+            return 0.0
         if len(self._full_at) >= self.most and caller not in self._full_at:
             self._forget(now)
         self._full_at[caller] = after
@@ -88,9 +90,12 @@ class Limits:
         if wait:
             raise _too_many(f'"{who.name}" asks', buckets, wait)
 
-    def check_stranger(self, address: str) -> None:
-        """Counts a request of somebody who is known by his address alone. Raises ApiError 429."""
-        wait = self.strangers.take(network_of(address), monotonic())
+    def check_stranger(self, address: str, counts: bool = True) -> None:
+        """Counts a request of somebody who is known by his address alone. Raises ApiError 429.
+
+        What may turn out to be a good key that is new here is not counted, but has to wait where others were not good.
+        """
+        wait = self.strangers.take(network_of(address), monotonic(), counts)
         if wait:
             raise _too_many(f"{address} asks without a key that is good", self.strangers, wait)
 
@@ -100,9 +105,10 @@ def network_of(address: str) -> str:
     if ":" not in address:
         return address
     try:
-        return str(ipaddress.ip_network((address.partition("%")[0], 64), strict=False))
+        found = ipaddress.IPv6Address(address.partition("%")[0])
     except ValueError:
         return address
+    return str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
 
 
 def _too_many(who: str, buckets: Buckets, wait: float) -> ApiError:

@@ -13,6 +13,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from casare_apiserver.addresses import UNKNOWN
+from casare_apiserver.connections import Connections
 from casare_apiserver.wire import ABORT, HAS_BODY, IS_PAUSED
 
 MAX_HEAD = 64 * 1024  # bytes of path and headers, trailers or a chunk's extensions, beyond what came in one read
@@ -31,17 +33,27 @@ class Protocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
 
-    def __init__(self, *args: Any, head_seconds: float, stall_seconds: float, **more: Any) -> None:
+    def __init__(
+        self, *args: Any, head_seconds: float, stall_seconds: float, open_connections: Connections, **more: Any
+    ) -> None:
         super().__init__(*args, **more)
+        self._open, self._counted = open_connections, ""
         self._head_seconds = head_seconds
         self._patience = 2 * stall_seconds
         self._cycles: deque[RequestResponseCycle] = deque()  # all that are not answered yet, maybe more
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        address = self.client[0] if self.client else UNKNOWN
+        if not self._open.enter(address):
+            transport.abort()
+            return
+        self._counted = address
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._counted:
+            self._open.leave(self._counted)
         for timer in (self._timer, self._stalled):
             if timer is not None:
                 timer.cancel()

@@ -21,11 +21,11 @@ from casare_api.kinds import GROUP, SERVED
 from casare_api.kinds.job import JOB
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import FieldSelector
-from casare_apiserver import auditing, enrolling, metrics, wire
+from casare_apiserver import auditing, enrolling, headers, metrics, wire
 from casare_apiserver.addresses import Addresses
 from casare_apiserver.agents import Agents
 from casare_apiserver.artifacts import Artifacts
-from casare_apiserver.auditing import AuditLog, Refusals
+from casare_apiserver.auditing import AuditLog
 from casare_apiserver.auth import Keys
 from casare_apiserver.describing import Describing
 from casare_apiserver.enrolling import Enrolling
@@ -34,6 +34,7 @@ from casare_apiserver.issuing import Issuing
 from casare_apiserver.limits import Limits
 from casare_apiserver.policies import Policies
 from casare_apiserver.reading import Reading
+from casare_apiserver.refusals import Refusals, refusal
 from casare_apiserver.retrying import Retrying
 from casare_apiserver.targets import Target
 from casare_apiserver.why import Why
@@ -140,7 +141,7 @@ class Router:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = parse(scope["path"]) if scope["type"] == "http" else None
         if path is None and not (scope["type"] == "http" and self.describing.knows(scope["path"])):
-            await self._pass_on(scope, receive, wire.tracked(send))
+            await self._pass_on(scope, receive, send)
             return
         begun, sent = perf_counter(), _Sent(send)
         try:
@@ -169,15 +170,15 @@ class Router:
             try:
                 self.limits.check_stranger(self.addresses.of(scope))
             except ApiError as error:
-                await wire.refuse(send, error)
+                await _Sent(send).refuse(error)
                 return
-        await self.other(scope, receive, send)
+        await self.other(scope, receive, wire.tracked(send, scope.get("path", "")))
 
     def _note_refusal(self, path: Path | None, scope: Scope, error: ApiError, who: Identity | None) -> None:
         """Tells the audit log of an attempt to reach what one may not."""
         if error.status in (401, 403):
             kind = _BY_PLURAL.get((path.group, path.plural)) if path is not None else None
-            self.refusals.note(auditing.refusal(who, self.addresses.of(scope), scope, path, kind, error.status))
+            self.refusals.note(refusal(who, self.addresses.of(scope), scope, path, kind, error.status))
 
     async def _serve(self, path: Path | None, scope: Scope, receive: Receive, send: _Sent) -> None:
         if not self.is_ready():
@@ -342,6 +343,7 @@ class _Sent:
     async def __call__(self, message: wire.Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            message["headers"] = [*message["headers"], headers.DATA]
         await self._send(message)
 
     async def refuse(self, error: ApiError) -> None:

@@ -60,12 +60,20 @@ class Settings(BaseSettings):
         description="Requests a second of one key at one apiserver, after four seconds' worth at once; 0: any number.",
     )
     limit_reports_per_second: float = Field(
-        200.0, ge=0, validation_alias="CASARE_LIMIT_REPORTS_PER_SECOND",
+        500.0, ge=0, validation_alias="CASARE_LIMIT_REPORTS_PER_SECOND",
         description="The same of what a robot reports (heartbeats, transitions, logs, files), counted by itself.",
     )
     limit_strangers_per_second: float = Field(
         20.0, ge=0, validation_alias="CASARE_LIMIT_STRANGERS_PER_SECOND",
         description="The same of one address without a key, or with one that is not good.",
+    )
+    connections_per_address: int = Field(
+        0, ge=0, validation_alias="CASARE_CONNECTIONS_PER_ADDRESS",
+        description="Connections that one address may hold; 0: three quarters of what the process can have.",
+    )
+    hsts_seconds: int = Field(
+        86_400, ge=0, validation_alias="CASARE_HSTS_SECONDS",
+        description="Seconds in which browsers that were here over HTTPS ask this host in no other way; 0: not said.",
     )
 
     @field_validator("trusted_proxies")

@@ -20,6 +20,7 @@ import structlog
 from casare_api.decisions.access import Identity
 from casare_api.decisions.policy import NOTHING_BOUND, Policy
 from casare_api.machinery.errors import ApiError
+from casare_apiserver import headers
 from casare_apiserver.budget import LARGE, Share
 
 Scope = MutableMapping[str, Any]
@@ -28,6 +29,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 MAX_BODY = 3 * 1024 * 1024  # bytes, as in Kubernetes
+BODY_STALLS = 10  # times as long as the next part of a body may take all of it may; what is streamed has its own limits
 PACKED_FROM = 128 * 1024  # bytes of an answer, as in Kubernetes
 # The extensions of the scope that our protocol adds: how to hang up, whether what is sent has to wait, and whether the
 # whole body is here.
@@ -72,6 +74,16 @@ class Request:
         declared = self.header(b"content-length")
         if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
             raise too_large(limit)
+        if self._has_body():  # the usual case
+            return await self._whole(limit)
+        try:
+            async with asyncio.timeout(BODY_STALLS * self.stall_seconds):
+                return await self._whole(limit)
+        except TimeoutError:
+            why = f"the body did not come within {BODY_STALLS * self.stall_seconds:g} seconds"
+            raise ApiError(408, "Timeout", why) from None
+
+    async def _whole(self, limit: int) -> bytes:
         parts: list[bytes] = []
         size = 0
         while True:
@@ -105,7 +117,7 @@ class Request:
         return message
 
     async def _received(self) -> Message:
-        if self._asked(HAS_BODY, otherwise=False):  # the usual case needs no timer
+        if self._has_body():  # the usual case needs no timer
             return await self.receive()
         try:
             async with asyncio.timeout(self.stall_seconds):
@@ -143,6 +155,9 @@ class Request:
         """What our protocol says; `otherwise` where another one carries the request."""
         asked = self.scope.get("extensions", {}).get(extension)
         return otherwise if asked is None else bool(asked())
+
+    def _has_body(self) -> bool:
+        return self._asked(HAS_BODY, otherwise=False)
 
     def _hang_up(self) -> None:
         self.has_stalled = True
@@ -211,7 +226,6 @@ def _head(length: int, content_type: bytes, extra: Iterable[tuple[bytes, bytes]]
     headers = [
         (b"content-type", content_type),
         (b"content-length", str(length).encode()),
-        (b"x-content-type-options", b"nosniff"),
         audit_id(),
         *extra,
     ]
@@ -230,14 +244,14 @@ def audit_id() -> tuple[bytes, bytes]:
     return b"audit-id", f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}".encode()
 
 
-def tracked(send: Send) -> Send:
+def tracked(send: Send, path: str) -> Send:
     """`send` of an application that knows nothing of us: its answers carry what all of ours carry."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             is_kept = any(name == b"cache-control" for name, _ in message["headers"])
             extra = [audit_id()] if is_kept else [audit_id(), (b"cache-control", b"no-cache, private")]
-            message = {**message, "headers": [*message["headers"], *extra]}
+            message = {**message, "headers": [*message["headers"], *extra, headers.policy(path)]}
         await send(message)
 
     return sending

@@ -38,7 +38,6 @@ _INSERT = (
     "SELECT n.seq, $1::timestamptz, n.actor, n.object, n.entry, n.hash FROM "
     "unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[]) AS n(seq, actor, object, entry, hash)"
 )
-_END = "UPDATE heads SET audit_seq = $1::bigint, audit_hash = $2"
 
 
 @dataclass(slots=True)
@@ -58,15 +57,14 @@ class Trail:
         while self.deeds and self.deeds[-1].rv > rv:
             self.deeds.pop()
 
-    def close(self, now: datetime) -> list[Statement]:
-        """The statements that write the rows and the new end; none where nobody did anything."""
+    def close(self, now: datetime) -> Statement | None:
+        """The statement that writes the rows; None where nobody did anything. `end` is the new one from now on."""
+        if not self.deeds and not self.others:
+            return None
         rows = list(self._rows([*auditing.entries(self.deeds), *self.others], now))
-        if not rows:
-            return []
         numbers, *texts = zip(*((row.seq, row.actor, row.object, row.entry, row.hash) for row in rows), strict=True)
         self.end = Link(rows[-1].seq, rows[-1].hash)
-        insert = (_INSERT, (now, arrays.Int8s(numbers), *map(arrays.Texts, texts)))
-        return [insert, (_END, (str(self.end.seq), self.end.hash))]
+        return _INSERT, (now, arrays.Int8s(numbers), *map(arrays.Texts, texts))
 
     def _rows(self, entries: list[Object], now: datetime) -> Iterator[Row]:
         at, before = now.isoformat(timespec="microseconds").replace("+00:00", "Z"), self.end.hash

@@ -213,11 +213,14 @@ class Batch:
             await self.send()
             for query, args in dict.fromkeys(self.statements):  # many jobs of one class say the same
                 self.pipeline.send(query, args)
-            for query, args in self.trail.close(self.now):
-                self.pipeline.send(query, args)
+            if (audited := self.trail.close(self.now)) is not None:
+                self.pipeline.send(*audited)
+            end = str(self.trail.end.seq), self.trail.end.hash
             if self.changes:
                 kinds = {change.kind.kind for change in self.changes}
-                self.pipeline.send(_HEAD, (str(self.rv), CHANNEL, news.payload(self.rv, kinds)))
+                self.pipeline.send(_HEAD, (str(self.rv), CHANNEL, news.payload(self.rv, kinds), *end))
+            elif audited is not None:
+                self.pipeline.send(_END, end)
             self.pipeline.send("COMMIT")
             is_asked = True
             await self.pipeline.finish()
@@ -321,7 +324,8 @@ _NOW = (
 )
 _BEGIN = ("BEGIN", f"SELECT pg_advisory_xact_lock({HISTORY_LOCK})", _NOW)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_HEAD = "UPDATE heads SET rv = $1::bigint RETURNING pg_notify($2, $3)"
+_HEAD = "UPDATE heads SET rv = $1::bigint, audit_seq = $4::bigint, audit_hash = $5 RETURNING pg_notify($2, $3)"
+_END = "UPDATE heads SET audit_seq = $1::bigint, audit_hash = $2"
 _WAITS = "INSERT INTO deletions VALUES ($1::uuid, $2, $3, $4) ON CONFLICT DO NOTHING"
 # Names and unique values are free before they are taken again.
 _ORDER = {"DELETED": 0, moves.TYPE: 1, "MODIFIED": 2, "ADDED": 3}

@@ -30,10 +30,10 @@ def trail(*deeds: tuple[Caller, str, Object | None, Object | None], end: Link | 
     found = Trail(end or Link())
     for rv, (by, kind, old, new) in enumerate(deeds, 1):
         found.note(by, KINDS[kind], old, new, rv)
-    statements = found.close(NOW)
-    if not statements:
+    statement = found.close(NOW)
+    if statement is None:
         return [], found.end
-    _, numbers, actors, objects, entries, hashes = statements[0][1]
+    _, numbers, actors, objects, entries, hashes = statement[1]
     columns = zip(numbers, hashes, entries, actors, objects, strict=True)
     return [Row(*one) for one in columns], found.end
 
@@ -125,7 +125,7 @@ def test_what_was_undone_has_no_row() -> None:
         found.note(ANN, KINDS["Robot"], None, robot(f"r{rv}"), rv)
     found.back_to(1)
     assert [deed.rv for deed in found.deeds] == [1]
-    assert Trail(Link()).close(NOW) == []
+    assert Trail(Link()).close(NOW) is None
 
 
 def test_a_deed_and_what_it_holds_are_not_in_any_repr() -> None:
@@ -138,6 +138,11 @@ def test_what_a_caller_made_up_can_be_stored(text: str) -> None:
     plain = auditing.plain(text)
     plain.encode()
     assert "\0" not in plain and len(plain) == min(len(text), auditing.ANYTHING)
+
+
+def test_a_key_that_was_taken_for_a_name_is_left_out() -> None:
+    assert auditing.plain("/api/crpa_abc-def_ghi/x") == "/api/crpa_.../x" and auditing.plain("cjt_1") == "cjt_..."
+    assert auditing.plain("PC_01") == "PC_01"
 
 
 # -- the chain -------------------------------------------------------------------------------------------------------
@@ -209,7 +214,9 @@ def test_rows_that_were_dropped_by_their_age_are_told_of_by_the_log_itself() -> 
         walk(rows[2:], end, start)
     told = Trail(end)
     told.others.append(auditing.dropped(start.seq, start.hash, 2))
-    _, numbers, actors, objects, entries, hashes = told.close(NOW)[0][1]
+    statement = told.close(NOW)
+    assert statement is not None
+    _, numbers, actors, objects, entries, hashes = statement[1]
     last = Row(numbers[0], hashes[0], entries[0], actors[0], objects[0])
     assert walk([*rows[2:], last], told.end, start, start.hash).dropped == start
 

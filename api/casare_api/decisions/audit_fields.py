@@ -7,9 +7,8 @@ below a name that people put anything under (`HIDDEN`), a text only where the fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import islice
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 Object = dict[str, Any]
 MOST = 40  # fields of one write
@@ -43,60 +42,76 @@ def changed(old: Object | None, new: Object, sealed: bool = False) -> list[Objec
 
     Of a creation (old: None) all fields that were given. No `from` or `to`: it was not there, or is not said.
     """
-    found = list(islice(_differing(old or {}, new, (), not sealed), MOST + 1))
+    found: list[Object] = []
+    for key in (*new, *(key for key in old or () if key not in new)):
+        if key not in _TYPE:
+            before, after = (old or {}).get(key, _NOTHING), new.get(key, _NOTHING)
+            _compare(before, after, _Place(key, key in SHOWN, not sealed and key not in HIDDEN), found)
     return found if len(found) <= MOST else [*found[:MOST], {"more": True}]
 
 
-def _differing(
-    old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...], may_show: bool
-) -> Iterator[Object]:
-    for key in dict.fromkeys((*old, *new)):
-        before, after = old.get(key, _NOTHING), new.get(key, _NOTHING)
-        if before is after or (before == after and type(before) is type(after)):
-            continue
-        if (not path and key in _TYPE) or (path == ("metadata",) and key in _MOVES):
-            continue
-        below, shows = (*path, key), may_show and key not in HIDDEN
-        if _is_tree(before, after):
-            yield from _differing(_tree(before), _tree(after), below, shows)
-        else:
-            yield _field(below, before, after, shows)
+class _Place(NamedTuple):
+    """Where a value stands, and what that means for it."""
+
+    path: str
+    is_known: bool
+    may_show: bool
+
+
+@lru_cache(maxsize=4096)  # this is on the way of every write, and most objects have the same fields
+def _below(place: _Place, key: str) -> _Place:
+    path = f"{place.path}[{key}]" if "." in key or "/" in key else f"{place.path}.{key}"
+    return _Place(path[: LONG_PATH + 1], place.is_known or key in SHOWN, place.may_show and key not in HIDDEN)
+
+
+def _compare(before: Any, after: Any, place: _Place, found: list[Object]) -> None:
+    """Adds what differs at and below a place. One beyond the most is enough to know that there are more."""
+    if before is after or len(found) > MOST:
+        return
+    if not _is_tree(before, after):
+        if before != after or type(before) is not type(after):
+            found.append(_field(place, before, after))
+        return
+    old, new = (one if one is not _NOTHING else {} for one in (before, after))
+    moves = _MOVES if place.path == "metadata" else ()
+    for key, value in new.items():
+        if key not in moves:
+            _compare(old.get(key, _NOTHING), value, _below(place, key), found)
+    for key, value in old.items():
+        if key not in new and key not in moves:
+            _compare(value, _NOTHING, _below(place, key), found)
 
 
 def _is_tree(before: Any, after: Any) -> bool:
-    """Whether both sides can be gone into: objects, or an object and nothing."""
-    sides = [one for one in (before, after) if one is not _NOTHING]
-    return all(isinstance(one, dict) for one in sides) and any(sides)
+    """Whether both sides can be gone into: objects, or an object with something in it and nothing."""
+    if before is _NOTHING:
+        return isinstance(after, dict) and bool(after)
+    if after is _NOTHING:
+        return isinstance(before, dict) and bool(before)
+    return isinstance(before, dict) and isinstance(after, dict)
 
 
-def _tree(side: Any) -> Mapping[str, Any]:
-    return side if isinstance(side, dict) else {}
-
-
-def _field(path: tuple[str, ...], before: Any, after: Any, shows: bool) -> Object:
-    found: Object = {"field": _written(path)}
-    if shows:
-        is_known = not SHOWN.isdisjoint(path)
-        found |= {name: side for name, side in (("from", before), ("to", after)) if _is_sayable(side, is_known)}
+def _field(place: _Place, before: Any, after: Any) -> Object:
+    found: Object = {"field": place.path[:LONG_PATH]}
+    if place.may_show:
+        if before is not _NOTHING and _is_sayable(before, place.is_known):
+            found["from"] = before
+        if after is not _NOTHING and _is_sayable(after, place.is_known):
+            found["to"] = after
     return found
 
 
 def _is_sayable(value: Any, is_known: bool, depth: int = 3) -> bool:
     """Whether a value is short and of a kind that holds no secret."""
+    if isinstance(value, str):
+        return is_known and len(value) <= LONG
     if value is None or isinstance(value, bool):
         return True
     if isinstance(value, int):
         return abs(value) < 2**53
-    if isinstance(value, str):
-        return is_known and len(value) <= LONG
     if not is_known or not depth or not isinstance(value, list | dict) or len(value) > MOST_INSIDE:
         return False
     inner = value if isinstance(value, list) else value.values()
     keys_fit = isinstance(value, list) or (HIDDEN.isdisjoint(value) and all(len(key) <= LONG for key in value))
     return keys_fit and all(_is_sayable(one, True, depth - 1) for one in inner)
 
-
-def _written(path: tuple[str, ...]) -> str:
-    """`spec.env.USER`; a part with dots stands in brackets."""
-    text = "".join(f"[{part}]" if "." in part or "/" in part else f".{part}" for part in path)
-    return text.removeprefix(".")[:LONG_PATH]

@@ -7,6 +7,7 @@ are no deeds of anybody and have no rows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from casare_api.decisions import audit_fields
 from casare_api.decisions.audit_chain import Object
 from casare_api.kinds import Kind, dig
 
+_SECRET = re.compile(r"(crpa|cjt)_[^/\s]*")
 ANYTHING = 253  # characters of what a caller may have made up
 
 
@@ -31,12 +33,13 @@ class Caller:
 
     def said(self) -> Object:
         """The part of a row about the caller."""
-        found: Object = {"actor": self.actor, "role": self.role}
+        found: Object = {"actor": self.actor, "role": self.role, "from": self.address}
         if self.namespace is not None:
             found["keyNamespace"] = self.namespace
         if self.key_uid is not None:
             found["keyUID"] = self.key_uid
-        return found | {"from": self.address, "verb": self.verb, "resource": self.resource}
+        found["verb"], found["resource"] = self.verb, self.resource
+        return found
 
 
 @dataclass(slots=True)
@@ -83,8 +86,9 @@ def entries(deeds: Sequence[Deed]) -> list[Object]:
 
 def _one(deed: Deed) -> Object:
     meta = deed.meta
-    found = {**deed.by.said(), "effect": deed.effect, **_of(deed), "name": meta["name"], "uid": meta["uid"],
-             "resourceVersion": str(deed.rv)}  # fmt: skip
+    found = deed.by.said()
+    found |= _of(deed)
+    found["name"], found["uid"], found["resourceVersion"] = meta["name"], meta["uid"], str(deed.rv)
     # Jobs come by the thousand, and what they were made of is in the job.
     if deed.new is not None and (deed.kind.kind != "Job" or deed.old is not None):
         found["fields"] = audit_fields.changed(deed.old, deed.new, deed.kind.sealed)
@@ -93,14 +97,15 @@ def _one(deed: Deed) -> Object:
 
 def _many(group: Sequence[Deed]) -> Object:
     first, last = group[0], group[-1]
-    return {**first.by.said(), "effect": first.effect, **_of(first), "count": len(group),
-            "names": [deed.meta["name"] for deed in group], "resourceVersion": str(first.rv),
-            "lastResourceVersion": str(last.rv)}  # fmt: skip
+    return {**first.by.said(), **_of(first), "count": len(group), "names": [deed.meta["name"] for deed in group],
+            "resourceVersion": str(first.rv), "lastResourceVersion": str(last.rv)}  # fmt: skip
 
 
 def _of(deed: Deed) -> Object:
-    namespace = deed.meta.get("namespace")
-    return {"kind": deed.kind.kind} | ({"namespace": namespace} if namespace else {})
+    found: Object = {"effect": deed.effect, "kind": deed.kind.kind}
+    if namespace := deed.meta.get("namespace"):
+        found["namespace"] = namespace
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,12 @@ def dropped(through: int, hash_: str, count: int) -> Object:
 
 
 def plain(text: str) -> str:
-    """What a caller made up (a path, a name) as it may stand in a row: printable, short, text for any database."""
+    """What a caller made up (a path, a name) as it may stand in a row: printable, short, text for any database.
+
+    A key or a token that somebody took for a name is left out: `_` is in no name.
+    """
+    if "_" in text:
+        text = _SECRET.sub(r"\1_...", text)
     if len(text) <= ANYTHING and text.isprintable():
         return text
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:ANYTHING])

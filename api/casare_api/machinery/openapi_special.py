@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from casare_api.kinds import GROUP, KINDS, Kind
+from casare_api.machinery.openapi_audit import audit_paths, audit_schemas
 from casare_api.machinery.openapi_bodies import MODELS
 from casare_api.machinery.openapi_operations import (
     DRY_RUN,
@@ -31,7 +32,7 @@ _JSON = ("application/json",)
 
 def special_schemas() -> dict[str, Schema]:
     """The schemas of these bodies by their names in the document of our own group."""
-    return {schema_name(GROUP, "v1", name): model_schema(model) for name, model in MODELS.items()}
+    return audit_schemas() | {schema_name(GROUP, "v1", name): model_schema(model) for name, model in MODELS.items()}
 
 
 def special_paths() -> Paths:
@@ -49,6 +50,7 @@ def special_paths() -> Paths:
         **_enrol(KINDS["JoinToken"]),
         **_below(workflow, "revisions/{revision}", get=_revision(workflow)),
         **_blobs(workflow.root),
+        **audit_paths(),
     }
 
 
