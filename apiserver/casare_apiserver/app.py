@@ -70,6 +70,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     """
     admin_hash = digest(settings.admin())
     secret_key = settings.sealing_key()
+    sign_ins = settings.sign_ins(lambda: keys.clock())
     sealer = Sealer.from_text(secret_key) if secret_key is not None else None
     store = await Store.open_when_ready(settings.database_url, sealer=sealer)
     hub = Hub(settings.database_url, settings.bookmark_seconds, store.writer.own)
@@ -80,7 +81,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     events = Recorder(store.writer, "apiserver")
     agents = Agents(store, hub, heartbeats, events)
     policies = Policies(store, hub)
-    keys = Keys(store, hub, admin_hash, lambda uid: _cut(hub, uid))
+    keys = Keys(store, hub, admin_hash, lambda uid: _cut(hub, uid), sign_ins=sign_ins)
     ready = False
     app = build(lambda: ready and heartbeats.is_fresh() and hub.is_fresh())
     fitting = Fitting(store, hub)

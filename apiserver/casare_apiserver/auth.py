@@ -22,6 +22,7 @@ from casare_api.kinds import Object
 from casare_api.kinds.apikey import APIKEY
 from casare_api.machinery import times
 from casare_api.machinery.errors import ApiError
+from casare_apiserver.oidc import SignIns, is_token
 from casare_apiserver.watch import Hub
 from casare_apiserver.wire import Scope, header
 from casare_store import reads
@@ -52,6 +53,7 @@ class Keys:
     admin_hash: str
     on_cut: Callable[[str], None]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sign_ins: SignIns | None = None  # of those who have no key
     _by_hash: dict[str, _Known] = field(default_factory=dict)
     _hash_of: dict[str, str] = field(default_factory=dict)  # key's uid -> hash
     _behind: timedelta = timedelta()  # how far this machine's clock is behind the database's
@@ -86,6 +88,8 @@ class Keys:
         if not key:
             return ANONYMOUS
         found = self._find(digest(key))
+        if found is None and self.sign_ins is not None and is_token(key):
+            return await self.sign_ins.identify(key, digest(key))
         if found is None:
             await self._catch_up()
             found = self._find(digest(key))
@@ -96,7 +100,7 @@ class Keys:
     def holds(self, identity: Identity) -> bool:
         """Whether what was identified is still good: for answers that go on for long."""
         if identity.key_uid is None:
-            return True
+            return identity.expires is None or identity.expires > self.clock()
         known = self._by_hash.get(self._hash_of.get(identity.key_uid, ""))
         return known is not None and known.identity == identity and not self._is_over(known)
 
@@ -109,7 +113,11 @@ class Keys:
         return None if known is None or self._is_over(known) else known.identity
 
     def _is_over(self, known: _Known) -> bool:
-        return known.expires is not None and known.expires <= self.now() + self._behind
+        return known.expires is not None and known.expires <= self.clock()
+
+    def clock(self) -> datetime:
+        """What the database's clock says."""
+        return self.now() + self._behind
 
     async def _catch_up(self) -> None:
         async with self._looking:

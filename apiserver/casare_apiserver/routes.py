@@ -149,6 +149,8 @@ class Router:
             raise ApiError.bad_request("the path holds characters that no name has")
         request = Request(scope["method"], scope["path"], scope, receive, send, wire.parse_query(scope), identity,
                           lambda: self.keys.holds(identity), self.stall_seconds)
+        if identity.expires is not None:
+            request.lifetime = max((identity.expires - self.keys.clock()).total_seconds(), 0.0)
         _check_impersonation(request)
         if path is None:
             await self._describe(request)
