@@ -65,7 +65,7 @@ def free_port() -> int:
 
 
 # What takes long per test comes first, what takes nothing last.
-FOLDERS = ("faults", "processes", "browser", "docs", "agent", "controller", "store", "api", "wire", "unit")
+FOLDERS = ("faults", "processes", "browser", "docs", "agent", "controller", "store", "api", "access", "wire", "unit")
 
 
 @pytest.hookimpl(trylast=True)

@@ -76,6 +76,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     """
     admin_hash = digest(settings.admin())
     secret_key = settings.sealing_key()
+    sign_ins = settings.sign_ins(lambda: keys.clock())
     sealer = Sealer.from_text(secret_key) if secret_key is not None else None
     store = await Store.open_when_ready(settings.database_url, sealer=sealer)
     hub = Hub(settings.database_url, settings.bookmark_seconds, store.writer.own)
@@ -89,7 +90,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     uses = Uses(store.pool)
     keys = Keys(
         store, hub, admin_hash, uses,
-        lambda scope, is_bad: limits.check_stranger(addresses.of(scope), counts=is_bad),
+        lambda scope, is_bad: limits.check_stranger(addresses.of(scope), counts=is_bad), sign_ins=sign_ins,
     )
     agents.key_due = keys.due
     policies = Policies(store, hub)

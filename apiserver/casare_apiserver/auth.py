@@ -24,6 +24,7 @@ from casare_api.kinds import Object
 from casare_api.kinds.apikey import APIKEY
 from casare_api.machinery.errors import ApiError, Cause
 from casare_apiserver.cutting import Open
+from casare_apiserver.oidc import SignIns, is_token
 from casare_apiserver.uses import Uses
 from casare_apiserver.watch import Hub
 from casare_apiserver.wire import Scope, header
@@ -64,6 +65,7 @@ class Keys:
     on_unknown: Callable[[Scope, bool], None] = lambda scope, is_bad: None
     open: Open = field(default_factory=Open)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sign_ins: SignIns | None = None  # of those who have no key
     _by_hash: dict[str, _Known] = field(default_factory=dict)
     _hashes_of: dict[str, set[str]] = field(default_factory=dict)  # by the ApiKey's uid
     _behind: timedelta = timedelta()  # how far this machine's clock is behind the database's
@@ -102,6 +104,8 @@ class Keys:
         if not key:
             return ANONYMOUS
         found = self._find(digest(key))
+        if found is None and self.sign_ins is not None and is_token(key):
+            return await self.sign_ins.identify(key, digest(key))
         if found is None:
             self.on_unknown(scope, False)
             await self._catch_up()
@@ -116,7 +120,7 @@ class Keys:
     def holds(self, identity: Identity) -> bool:
         """Whether what was identified is still good: for answers that go on for long."""
         if identity.key_hash is None:
-            return True
+            return identity.expires is None or identity.expires > self.clock()
         known = self._by_hash.get(identity.key_hash)
         is_same = known is not None and known.identity == identity and not self._is_over(known)
         return is_same and self.hub.is_fresh()
@@ -136,7 +140,11 @@ class Keys:
         return None if known is None or self._is_over(known) else known.identity
 
     def _is_over(self, known: _Known) -> bool:
-        return known.expires is not None and known.expires <= self.now() + self._behind
+        return known.expires is not None and known.expires <= self.clock()
+
+    def clock(self) -> datetime:
+        """What the database's clock says."""
+        return self.now() + self._behind
 
     async def _catch_up(self) -> None:
         async with self._looking:

@@ -1,9 +1,9 @@
 """Which access is bound to whom, right now? The policy of this process, fed by the change log.
 
-A request asks it as it stands and waits for nothing. Where it would be refused, and before anything is written that
-gives access away, the log is caught up with first: what was answered to anybody before counts. Whatever changes here
-ends the watches that live by what was taken away. It is as fresh as the keys are: see `auth.Keys`, which lets nobody in
-but the server's admin when the log can't be read.
+A request asks it as it was worked out last and waits for nothing. Where it would be refused, and before anything is
+written that gives access away, the log is caught up with first: what was answered to anybody before counts. Whatever
+changes here ends the watches that live by what was taken away. It is as fresh as the keys are: see `auth.Keys`, which
+lets nobody in but the server's admin when the log can't be read.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 import orjson
+import structlog
 
 from casare_api.decisions import policy, roles
 from casare_api.decisions.access import Attempted, Identity, allowed
@@ -26,6 +27,9 @@ from casare_store.changes import Change
 from casare_store.operations import Context, Operation
 from casare_store.store import Store
 
+MANY = 200  # roles and bindings, from which on working out what they come to is not done on the event loop
+log = structlog.get_logger(__name__)
+
 
 @dataclass(slots=True)
 class Policies:
@@ -37,6 +41,7 @@ class Policies:
     _compiled: dict[tuple[str, str], Rules] = field(default_factory=dict)
     _policy: Policy = NOTHING_BOUND
     _is_due: bool = False
+    _working: asyncio.Task[None] | None = None
     _early: list[Change] | None = None  # changes that came while all were being read
     _looking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
 
@@ -50,8 +55,7 @@ class Policies:
 
     @property
     def current(self) -> Policy:
-        if self._is_due:
-            self._compile()
+        """As it was worked out last: some milliseconds ago where something changed just now."""
         return self._policy
 
     def may(self, who: Identity, what: Attempted) -> bool:
@@ -69,12 +73,13 @@ class Policies:
         """Waits until all that was answered to anybody before is known here. Raises ApiError 503."""
         async with self._looking:
             head = await self.store.head()
-            if head.rv <= self.hub.rv:
-                return
-            try:
-                await self.hub.reached(head.rv)
-            except TimeoutError:
-                raise ApiError.unavailable("the server is behind its change log: try again in a moment") from None
+            if head.rv > self.hub.rv:
+                try:
+                    await self.hub.reached(head.rv)
+                except TimeoutError:
+                    raise ApiError.unavailable("the server is behind its change log: try again in a moment") from None
+        if self._working is not None and not self._working.done():
+            await asyncio.shield(self._working)
 
     async def _write_built_in(self) -> None:
         """The built-in roles as this release has them, for people to read: decisions never look at these."""
@@ -96,6 +101,8 @@ class Policies:
             if change.rv > since[change.kind]:
                 self._learn(change)
         self._changed()
+        if self._working is not None:
+            await asyncio.shield(self._working)
 
     def _see(self, change: Change) -> None:
         if self._early is not None:
@@ -111,20 +118,30 @@ class Policies:
             self._objects[change.uid] = orjson.loads(change.object)
 
     def _changed(self) -> None:
-        """Changes come in batches: what they come to is worked out once, when it is asked for or at the end of it."""
-        if not self._is_due:
-            self._is_due = True
-            asyncio.get_running_loop().call_soon(self._end_unwelcome)
+        """Changes come in batches: what they come to is worked out once, and again for what came meanwhile."""
+        self._is_due = True
+        if self._working is None or self._working.done():
+            self._working = asyncio.get_running_loop().create_task(self._work_out(), name="policy")
 
-    def _compile(self) -> None:
-        self._is_due = False
-        alive = {(uid, obj["metadata"]["resourceVersion"]) for uid, obj in self._objects.items()}
+    async def _work_out(self) -> None:
+        while self._is_due:
+            self._is_due = False
+            objects = list(self._objects.values())
+            try:
+                is_quick = len(objects) < MANY
+                self._policy = self._made_of(objects) if is_quick else await asyncio.to_thread(self._made_of, objects)
+            except Exception:
+                log.exception("what is bound can't be worked out: until it can, nobody has anything of it")
+                self._policy = NOTHING_BOUND
+            self._end_unwelcome()
+
+    def _made_of(self, objects: list[Object]) -> Policy:
+        alive = {(obj["metadata"]["uid"], obj["metadata"]["resourceVersion"]) for obj in objects}
         self._compiled = {key: rules for key, rules in self._compiled.items() if key in alive}
-        self._policy = Policy.of(self._objects.values(), self._compiled)
+        return Policy.of(objects, self._compiled)
 
     def _end_unwelcome(self) -> None:
         """Ends the watches that live by what is not bound any more."""
-        self._policy = self.current
         for watcher in self.hub.watchers():
             if not watcher.is_welcome():
                 watcher.drop()

@@ -78,7 +78,8 @@ class Reading:
         """Streams events until the client goes, the time is up, or the watch is cut off."""
         query = dataclasses.replace(list_query(request, target)[0], limit=0, after=None)  # a watch has no pages
         view, wanted = self._view(request, target.kind), options.initial_events(request.query)
-        rv, timeout = options.whole_number(request.query, "resourceVersion"), options.timeout(request)
+        rv = options.whole_number(request.query, "resourceVersion")
+        timeout = min(options.timeout(request), request.lifetime)
         watcher = Watcher(
             query.kind, query.namespace, query.labels, query.fields, 0 if wanted else rv,
             wire.is_set(request.query, "allowWatchBookmarks"), request.is_welcome,

@@ -192,6 +192,8 @@ class Router:
         if not scope["path"].isprintable():
             raise ApiError.bad_request("the path holds characters that no name has")
         request = self._request(scope, receive, send, identity)
+        if identity.expires is not None:
+            request.lifetime = max((identity.expires - self.keys.clock()).total_seconds(), 0.0)
         _check_impersonation(request)
         self.keys.open.add(request)
         try:

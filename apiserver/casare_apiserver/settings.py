@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from casare_api.decisions.signin import Claims
 from casare_apiserver.addresses import Addresses
+from casare_apiserver.oidc import SignIns
 
 
 class Settings(BaseSettings):
@@ -81,6 +85,51 @@ class Settings(BaseSettings):
     def _are_addresses(cls, text: str) -> str:
         Addresses.parse(text)
         return text
+
+    oidc_issuer: str | None = Field(
+        None, validation_alias="CASARE_OIDC_ISSUER_URL",
+        description="The issuer of OpenID Connect tokens that people sign in with; where not set, keys alone are good.",
+    )
+    oidc_audience: str | None = Field(
+        None, validation_alias="CASARE_OIDC_AUDIENCE",
+        description="The audience that tokens must be made for: this server's client id at the issuer.",
+    )
+    oidc_username_claim: str = Field(
+        "sub", min_length=1, validation_alias="CASARE_OIDC_USERNAME_CLAIM",
+        description="The claim that is the user's name.",
+    )
+    oidc_username_prefix: str = Field(
+        "oidc:", validation_alias="CASARE_OIDC_USERNAME_PREFIX",
+        description="What stands before it in bindings, so that no other user is called so.",
+    )
+    oidc_groups_claim: str = Field(
+        "groups", min_length=1, validation_alias="CASARE_OIDC_GROUPS_CLAIM",
+        description="The claim that lists the user's groups.",
+    )
+    oidc_groups_prefix: str = Field(
+        "oidc:", validation_alias="CASARE_OIDC_GROUPS_PREFIX",
+        description="What stands before each of them in bindings.",
+    )
+    oidc_ca_file: Path | None = Field(
+        None, validation_alias="CASARE_OIDC_CA_FILE",
+        description="Certificates that the issuer's is checked against, in place of the system's.",
+    )
+
+    def sign_ins(self, now: Callable[[], datetime]) -> SignIns | None:
+        """Who signs in with OIDC, None where nobody does. Raises ValueError in one line where a setting is wrong."""
+        if not self.oidc_issuer:
+            return None
+        if not self.oidc_audience:
+            raise ValueError("CASARE_OIDC_ISSUER_URL needs CASARE_OIDC_AUDIENCE: whom must a token be made for?")
+        claims = Claims(
+            self.oidc_username_claim, self.oidc_username_prefix, self.oidc_groups_claim, self.oidc_groups_prefix
+        )
+        try:
+            return SignIns.of(self.oidc_issuer, self.oidc_audience, claims, self.oidc_ca_file, now)
+        except ValueError as why:
+            raise ValueError(f"CASARE_OIDC_ISSUER_URL: {why}") from None
+        except OSError as why:
+            raise ValueError(f"CASARE_OIDC_CA_FILE: {why.strerror or why}: {self.oidc_ca_file}") from None
 
     def admin(self) -> str:
         """The admin key. Raises ValueError in one line where there is none."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import math
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -60,6 +61,7 @@ class Request:
     is_welcome: Callable[[], bool]  # whether the caller may still do this: for answers that go on for long
     stall_seconds: float  # that a client may leave unread what it is sent, before it is cut off
     warnings: list[str] = field(default_factory=list)
+    lifetime: float = math.inf  # seconds that the caller is still signed in for
     policy: Policy = NOTHING_BOUND  # as it was when the request came
     has_stalled: bool = False
     share: Share | None = None  # of the budget for large answers, where this may be one

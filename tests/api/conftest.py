@@ -53,6 +53,11 @@ SAMPLES: dict[str, Object] = {
         "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "oidc:auditors"}],
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "casare:viewer"},
     },
+    "ClusterRole": {"rules": [{"verbs": ["get"], "apiGroups": ["fleet.casare.net"], "resources": ["jobs"]}]},
+    "ClusterRoleBinding": {
+        "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "oidc:nobody"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "casare:viewer"},
+    },
     "Quota": {"spec": {"weight": 2, "maxRunning": 5}},
 }
 # A change that people may make to each of them, as a merge patch.
@@ -73,7 +78,8 @@ CHANGES: dict[str, Object] = {
         "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "oidc:ada"}],
     },
 }
-ALL_KINDS = sorted(set(SAMPLES) - {"Quota"})  # those whose objects may have any name, and be many
+FOR_ALL = {"ClusterRole", "ClusterRoleBinding"}  # which all tests have together; they are tested as Role is
+ALL_KINDS = sorted(set(SAMPLES) - {"Quota"} - FOR_ALL)  # those whose objects may have any name, and be many
 CHANGEABLE = sorted(CHANGES)  # a namespace has nothing that people could want of it
 OVERWRITTEN = [name for name in ALL_KINDS if not KINDS[name].group]  # by a PUT that names no version
 WITH_STATUS = [name for name in ALL_KINDS if KINDS[name].has_status]

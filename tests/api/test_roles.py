@@ -1,128 +1,13 @@
-"""Which role may do what: every route, tried by every role, in its own namespace, in another one and across all."""
+"""Which role may do what, beyond the routes that it may use: those are in tests/access."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-import pytest
+from casare_api.kinds import GROUP
 
-from casare_api.kinds import GROUP, KINDS
-
-from .conftest import MERGE, Api, Robot, is_status, message
-
-FLEET = {"robots", "workflows", "jobs", "schedules", "fires", "events", "configmaps", "leases"}
-NEVER = {"resourceVersion": "999999999999"}  # a watch from then is refused at once, if it is allowed at all
-
-
-@dataclass(frozen=True)
-class Route:
-    """A route, and what it comes to: reading, writing, or something special."""
-
-    method: str
-    path: str
-    namespace: str | None
-    resource: str
-    does: str
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.path} ({self.does})"
-
-
-def routes(namespaces: list[str | None]) -> Iterator[Route]:
-    """All routes of the resource API, for objects that there are not."""
-    for kind in KINDS.values():
-        for namespace in namespaces if kind.namespaced else [None]:
-            collection, one = kind.path(namespace), kind.path(namespace, "nobody")
-            for does in ("list", "watch"):
-                yield Route("GET", collection, namespace, kind.plural, does)
-            for method in ("POST", "DELETE"):
-                yield Route(method, collection, namespace, kind.plural, "write")
-            yield Route("GET", one, namespace, kind.plural, "get")
-            for method in ("PUT", "PATCH", "DELETE"):
-                yield Route(method, one, namespace, kind.plural, "write")
-            if kind.has_status:
-                yield Route("GET", f"{one}/status", namespace, kind.plural, "get")
-                for method in ("PUT", "PATCH"):
-                    yield Route(method, f"{one}/status", namespace, kind.plural, "write")
-    for namespace in namespaces:
-        if namespace is None:
-            continue
-        root = f"/apis/{GROUP}/v1/namespaces/{namespace}"
-        yield Route("POST", f"{root}/robots/nobody/report", namespace, "robots", "report")
-        yield Route("POST", f"{root}/jobs/nobody/log?uid=x&attempt=1&seq=1", namespace, "jobs", "add log")
-        yield Route("GET", f"{root}/jobs/nobody/log", namespace, "jobs", "get")
-        yield Route("GET", f"{root}/jobs/nobody/why", namespace, "jobs", "get")
-        for method, path, does in (("GET", "", "list"), ("GET", "/f", "get"), ("HEAD", "/f", "get"), ("PUT", "/f", "add file")):
-            yield Route(method, f"{root}/jobs/nobody/artifacts{path}", namespace, "jobs", does)
-        yield Route("POST", f"{root}/jobs/nobody/retry", namespace, "jobs", "write")
-        yield Route("POST", f"{root}/apikeys/nobody/token", namespace, "apikeys", "write")
-        yield Route("POST", f"{root}/jointokens/nobody/token", namespace, "jointokens", "write")
-        yield Route("GET", f"{root}/workflows/nobody/revisions/{'0' * 16}", namespace, "workflows", "get content")
-        yield Route("GET", f"{root}/blobs/{'0' * 64}", namespace, "blobs", "get content")
-        yield Route("HEAD", f"{root}/blobs/{'0' * 64}", namespace, "blobs", "get content")
-        yield Route("PUT", f"{root}/blobs/{'0' * 64}", namespace, "blobs", "write")
-
-
-def reads(route: Route) -> bool:
-    return route.does in ("list", "watch", "get", "get content") and route.resource != "secrets"
-
-
-# What each role may do in its own namespace. None of them may do anything elsewhere.
-MAY: dict[str, Callable[[Route], bool]] = {
-    "viewer": reads,
-    "operator": lambda route: (
-        reads(route) or (route.does in ("write", "add log", "add file") and route.resource in FLEET | {"blobs"})
-    ),
-    "admin": lambda route: reads(route) or route.resource != "quotas",
-}
-
-
-def is_refused(api: Api, route: Route, key: str) -> bool:
-    params = {"watch": "true", **NEVER} if route.does == "watch" else {}
-    content, headers = b"{}", {"content-type": "application/json"}
-    if route.method == "PATCH":
-        headers = {"content-type": MERGE}
-    if route.method == "DELETE" and not route.path.endswith("nobody"):
-        params = {"dryRun": "All"}
-    answer = api.call(route.method, route.path, key=key, content=content, headers=headers, params=params or None)
-    assert answer.status_code != 401 and answer.status_code < 500, (str(route), answer.text)
-    return answer.status_code == 403
-
-
-@pytest.mark.parametrize("role", sorted(MAY))
-def test_a_role_may_do_in_its_namespace_what_it_may_and_nothing_elsewhere(api: Api, role: str) -> None:
-    key = api.issue_key("k", role)
-    wrong = []
-    for route in routes([api.namespace, "default", None]):
-        may = route.namespace == api.namespace and MAY[role](route)
-        if is_refused(api, route, key) == may:
-            wrong.append(f"{'allowed' if not may else 'refused'}: {route}")
-    assert wrong == []
-
-
-def test_the_servers_admin_may_do_everything(api: Api) -> None:
-    key = api.key
-    assert [str(route) for route in routes([api.namespace, "default", None]) if is_refused(api, route, key)] == []
-
-
-def test_a_robot_may_reach_itself_and_content_by_its_hash(api: Api, robot: Callable[..., Robot]) -> None:
-    """All else is refused, even that it does not exist; its jobs need its own selector (test_watch)."""
-    rob = robot()
-    may_reach = []
-    for route in routes([api.namespace, "default", None]):
-        if not is_refused(api, route, rob.api.key):
-            may_reach.append(f"{route.method} {route.does} {route.resource} {route.namespace == api.namespace}")
-    own = ["POST write robots True"]  # its own registration: the name is looked at next
-    content = [
-        f"{method} get content {resource} {here}"
-        for here in (True, False)
-        for method, resource in (("GET", "workflows"), ("GET", "blobs"), ("HEAD", "blobs"))
-    ]
-    log = [f"{what} jobs {here}" for here in (True, False) for what in ("POST add log", "PUT add file")]  # looked at next
-    get_job = [line for line in may_reach if line.startswith("GET get jobs")]  # 404: there is none to be hidden
-    assert sorted(may_reach) == sorted([*own, *content, *log, *get_job])
+from .conftest import Api, Robot, is_status, message
 
 
 def test_a_robots_key_writes_what_its_robot_is_and_not_what_people_decide(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ..conftest import until
-from .conftest import Api, QuickServer, Robot, in_phase, work
+from .conftest import SAMPLES, Api, QuickServer, Robot, in_phase, work
 
 
 @pytest.fixture
@@ -66,6 +66,22 @@ def test_a_key_that_was_revoked_at_one_is_cut_off_at_the_other(api: Api, other: 
         assert not watch.rest()  # it ends by itself, and showed nothing more
     until(lambda: holder.call("GET", holder.path("Workflow")).status_code == 401, "the next request is refused")
     holder.close()
+
+
+def test_a_binding_that_was_deleted_at_one_ends_what_lives_by_it_at_the_other(api: Api, other: Api) -> None:
+    viewer = other.of(api.issue_key("k", "viewer"))
+    elsewhere = Api(api.server, api.namespace + "-more")
+    elsewhere.create("Namespace", elsewhere.namespace, {})
+    subject = {"kind": "User", "name": f"casare:key:{api.namespace}:k"}
+    elsewhere.create("RoleBinding", "b", {**SAMPLES["RoleBinding"], "subjects": [subject]})
+    with viewer.watch("Workflow", elsewhere.path("Workflow"), resourceVersion=api.rv()) as watch:
+        elsewhere.create("Workflow", "w")
+        assert watch.take(1) == [("ADDED", "w")]
+        elsewhere.delete("RoleBinding", "b")
+        assert not watch.rest()
+    until(lambda: viewer.call("GET", elsewhere.path("Workflow")).status_code == 403, "the next request is refused")
+    assert viewer.call("GET", viewer.path("Workflow")).status_code == 200, "its own role stays"
+    viewer.close()
 
 
 def test_a_robot_may_report_to_any_of_them(api: Api, other: Api) -> None:

@@ -1,4 +1,4 @@
-"""The four roles: who may do what, where. (Every route is tried for every role in tests/api/test_roles.py.)"""
+"""The four roles: who may do what, where. (Every route is tried for every role in tests/access.)"""
 
 from __future__ import annotations
 

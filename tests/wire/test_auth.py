@@ -141,7 +141,7 @@ def test_who_i_am_is_told(kubectl: Kubectl) -> None:
 
 def test_a_key_learns_how_far_it_reaches(keyed: Keyed, api: Api) -> None:
     me = keyed("robot")("auth", "whoami", "-o", "json").json()["status"]["userInfo"]
-    assert me["username"] == "robot" and me["uid"] == api.get("ApiKey", "robot")["metadata"]["uid"]
+    assert me["username"] == f"casare:key:{api.namespace}:robot" and me["uid"] == api.get("ApiKey", "robot")["metadata"]["uid"]
     assert me["extra"] == {f"{GROUP}/namespace": [api.namespace], f"{GROUP}/robot": ["pc-01"]}
 
 

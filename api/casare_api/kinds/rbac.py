@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from casare_api.kinds.kind import AGE, NAME, Cell, Column, Kind, Model, Object, ObjectMeta, column
 
 RBAC = "rbac.authorization.k8s.io"
-MOST_RULES, MOST_WORDS, MOST_SUBJECTS = 1000, 1000, 10_000
+MOST_RULES, MOST_WORDS, MOST_SUBJECTS = 1000, 1000, 1000
 Text = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 # "" is the core group.
 GroupName = Annotated[str, StringConstraints(max_length=253)]

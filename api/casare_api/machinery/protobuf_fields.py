@@ -78,6 +78,18 @@ _TABLE: dict[str, dict[int, str]] = {
         1: "holderIdentity string?", 2: "leaseDurationSeconds int32?", 3: "acquireTime MicroTime",
         4: "renewTime MicroTime", 5: "leaseTransitions int32?", 6: "strategy string?", 7: "preferredHolder string?",
     },
+    "Role": {1: _META, 2: "rules [PolicyRule]"},
+    "ClusterRole": {1: _META, 2: "rules [PolicyRule]", 3: "aggregationRule AggregationRule"},
+    "PolicyRule": {
+        1: "verbs [string]", 2: "apiGroups [string]", 3: "resources [string]", 4: "resourceNames [string]",
+        5: "nonResourceURLs [string]",
+    },
+    "AggregationRule": {1: "clusterRoleSelectors [LabelSelector]"},
+    "LabelSelector": {1: "matchLabels {string}", 2: "matchExpressions [Requirement]"},
+    "RoleBinding": {1: _META, 2: "subjects [Subject]", 3: "roleRef RoleRef"},
+    "ClusterRoleBinding": {1: _META, 2: "subjects [Subject]", 3: "roleRef RoleRef"},
+    "Subject": {1: "kind string", 2: "apiGroup string", 3: "name string", 4: "namespace string"},
+    "RoleRef": {1: "apiGroup string", 2: "kind string", 3: "name string"},
     "SelfSubjectAccessReview": {1: _META, 2: "spec SelfSubjectAccessReviewSpec", 3: "status AccessStatus"},
     "SelfSubjectAccessReviewSpec": {
         1: "resourceAttributes ResourceAttributes", 2: "nonResourceAttributes NonResourceAttributes",
@@ -129,6 +141,7 @@ _KINDS = {
     "authorization.k8s.io/v1": ("SelfSubjectAccessReview", "SelfSubjectRulesReview", "SubjectAccessReview"),
     "authentication.k8s.io/v1": ("SelfSubjectReview", "TokenReview", "TokenRequest"),
     "autoscaling/v1": ("Scale",),
+    "rbac.authorization.k8s.io/v1": ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"),
 }
 
 
