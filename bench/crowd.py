@@ -37,6 +37,7 @@ from watchers import hear, say
 SPACE = "default"
 ENLISTED_AT_ONCE = 20
 MEASURED = {"cpuPercent": 12.5, "memoryPercent": 41.0, "diskPercent": 70.3, "running": 0}
+ANSWERED = 10.0  # seconds that an agent waits for the head of an answer
 BROKEN = (OSError, TimeoutError)
 
 
@@ -69,7 +70,7 @@ class Line(asyncio.Protocol):
             body, status = self.rest[end + 4 : end + 4 + size], int(self.rest[9:12])
             self.rest = self.rest[end + 4 + size :]
             self.answer.set_result((status, body))
-        if self.answer.done() and self.on_line is not None:
+        if self.answer.done() and not self.answer.cancelled() and self.on_line is not None:
             *lines, self.rest = self.rest.split(b"\n")
             for line in lines:
                 if line.startswith(b"{"):
@@ -84,6 +85,11 @@ class Line(asyncio.Protocol):
     def close(self) -> None:
         assert self.transport is not None
         self.transport.close()
+
+
+def _closed(line: Line | None) -> None:
+    if line is not None:
+        line.close()
 
 
 class Agent:
@@ -113,7 +119,7 @@ class Agent:
                 if status != 200:
                     error = ApiError.from_body(status, content)
             except BROKEN:
-                line, error = None, Unreachable("away")
+                line, error = _closed(line), Unreachable("away")
             if error is not None:
                 await asyncio.sleep(outage.failed(error, 0, longest(self.interval), monotonic() - begun))
                 continue
@@ -137,9 +143,11 @@ class Agent:
     async def _list(self) -> str:
         line = await self.crowd.connect()
         self.crowd.note("list")
-        async with asyncio.timeout(10):
-            status, content = await line.ask(head("GET", self._jobs(""), self.key))
-        line.close()
+        try:
+            async with asyncio.timeout(ANSWERED):
+                status, content = await line.ask(head("GET", self._jobs(""), self.key))
+        finally:
+            line.close()
         if status != 200:
             raise ConnectionError(f"a list: {status}")
         return str(orjson.loads(content)["metadata"]["resourceVersion"])
@@ -156,13 +164,15 @@ class Agent:
         line.on_line = see
         self.crowd.note("watch")
         request = head("GET", self._jobs(f"&watch=true&allowWatchBookmarks=true&resourceVersion={self.version}"), self.key)
-        async with asyncio.timeout(10):
-            status, content = await line.ask(request)
-        if status != 200:
+        try:
+            async with asyncio.timeout(ANSWERED):
+                status, content = await line.ask(request)
+            if status != 200:
+                return float(ApiError.from_body(status, content).retry_after or 0)
+            self.watching = monotonic()
+            await line.gone
+        finally:
             line.close()
-            return float(ApiError.from_body(status, content).retry_after or 0)
-        self.watching = monotonic()
-        await line.gone
         return 0.0
 
     def _jobs(self, more: str) -> str:

@@ -39,7 +39,7 @@ class Return:
 
     away: float
     busiest: int
-    usual: int
+    usual: float
     asked: Counter[str]
     last: float
     missing: int
@@ -47,7 +47,7 @@ class Return:
     p99_ms: float
     offline: int
 
-    def row(self) -> tuple[float, int, int, int, int, int, float, float, float, int]:
+    def row(self) -> tuple[float, int, float, int, int, int, float, float, float, int]:
         asked = [self.asked[what] for what in ("report", "watch", "list")]
         return (self.away, self.busiest, self.usual, *asked, self.last, self.longest_ms, self.p99_ms, self.offline)  # type: ignore[return-value]
 
@@ -91,13 +91,13 @@ def one(where: Place, url: str, server: Apiserver, crowd: Child, stack: ExitStac
     taken = probe.end()
     first = min((at for at, _ in found["noted"] if at > started), default=started)
     steps = Counter(int((at - first) / STEP) for at, _ in found["noted"] if at >= first)
-    before = Counter(int((at - since) / STEP) for at, _ in found["noted"] if at < killed)
+    before = sum(1 for at, _ in found["noted"] if at < killed) / (killed - since) * STEP
     asked = Counter(what for at, what in found["noted"] if at >= first)
     with psycopg.connect(url) as connection:
         offline = connection.execute(_OFFLINE).fetchone()
     assert offline is not None
     return Return(
-        first - killed, max(steps.values(), default=0), max(before.values(), default=0), asked, found["last"] - first,
+        first - killed, max(steps.values(), default=0), before, asked, found["last"] - first,
         found["away"], max(taken), percentile(taken, 0.99), int(offline[0]),
     ), server  # fmt: skip
 

@@ -25,6 +25,7 @@ from casare_store import news
 from casare_store.connection import CHANNEL
 
 FLUSH_EVERY = 1.0  # seconds
+GATHERED = 0.05  # seconds that a flush for somebody new waits for others: a whole fleet may be coming back
 ADAPT_EVERY = 10.0  # seconds
 ACKNOWLEDGED = 2.0  # seconds that a flush vouches for
 SMALL_FLEET, LARGE_FLEET = 1_000, 10_000  # robots
@@ -147,9 +148,14 @@ class Heartbeats:
                 self._noted = noted.and_then(self._noted)
                 self._known.clear()
                 log.warning("heartbeats can't be written", why=str(error).split("\n")[0], robots=len(noted.telemetry))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._soon.wait(), FLUSH_EVERY)
-            self._soon.clear()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Until the next flush; where somebody new came that is soon, but those who come with it go along."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._soon.wait(), FLUSH_EVERY)
+            await asyncio.sleep(GATHERED)
+        self._soon.clear()
 
     async def _check_pools(self) -> None:
         for pool in (self.pool, *self.others):
