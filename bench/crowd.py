@@ -36,6 +36,7 @@ from watchers import hear, say
 
 SPACE = "default"
 ENLISTED_AT_ONCE = 20
+SETTLED = 8.0  # seconds: all beat in their turn
 MEASURED = {"cpuPercent": 12.5, "memoryPercent": 41.0, "diskPercent": 70.3, "running": 0}
 ANSWERED = 10.0  # seconds that an agent waits for the head of an answer
 BROKEN = (OSError, TimeoutError)
@@ -228,7 +229,9 @@ class Crowd:
     async def see_robots(self) -> None:
         """Notes when each robot is first seen Offline, from now on."""
         line = await self.connect()
-        _, page = await line.ask(head("GET", f"{samples.GROUP}/robots?limit=1", self.key))
+        status, page = await line.ask(head("GET", f"{samples.GROUP}/robots?limit=1", self.key))
+        if status != 200:
+            raise OSError(f"the robots can't be listed: {status} {page[:300]!r}")
         rv = orjson.loads(page)["metadata"]["resourceVersion"]
 
         def see(text: bytes) -> None:
@@ -246,6 +249,7 @@ class Crowd:
 
 
 async def silence(crowd: Crowd, count: int, within: float, wait: float) -> None:
+    await asyncio.sleep(SETTLED)  # all have come at once, and their first heartbeats waited for one another
     await crowd.see_robots()
     chosen = random.sample(crowd.agents, count)
 
