@@ -26,11 +26,11 @@ from casare_api.machinery.admission import check_storable
 from casare_api.machinery.errors import ApiError
 from casare_apiserver import options, wire
 from casare_apiserver.bodies import parse_json
+from casare_apiserver.robots import Robots
 from casare_apiserver.targets import Target
 from casare_apiserver.watch import Hub
 from casare_apiserver.wire import ClientStalled, Request
 from casare_store import admission, beside, reads
-from casare_store.changes import Change
 from casare_store.events import Recorder
 from casare_store.heartbeats import Heartbeats
 from casare_store.operations import Context, Operation
@@ -102,18 +102,19 @@ def _operation(robot_uid: str, said: Object, number: int, moved: Moved) -> Opera
 
 @dataclass(slots=True)
 class Agents:
-    """The routes of robots; `robots` is a cache of Robot objects, fed by the log."""
+    """The routes of robots."""
 
     store: Store
     hub: Hub
     heartbeats: Heartbeats
     events: Recorder
-    _robots: dict[tuple[str, str], Object] = field(default_factory=dict)
-    _seen: int = 0  # the revision of the last change of any Robot
+    _robots: Robots = field(init=False)
 
-    def start(self) -> None:
-        self.hub.listen(ROBOT, self._see)
-        self.hub.begin_anew.append(self._forget)
+    def __post_init__(self) -> None:
+        self._robots = Robots(self.store, self.hub)
+
+    async def start(self) -> None:
+        await self._robots.start()
 
     async def report(self, request: Request, target: Target) -> None:
         body = _parse(await request.body(MAX_REPORT))
@@ -136,28 +137,8 @@ class Agents:
         await request.object(200, answer)
 
     async def robot(self, namespace: str, name: str) -> Object:
-        """The Robot, from the cache or the store. Raises ApiError 404 when it was deleted."""
-        known = self._robots.get((namespace, name))
-        if known is not None:
-            return known
-        seen = self._seen
-        text = await reads.get(self.store.pool, ROBOT, namespace, name)
-        if text is None:
-            raise ApiError.not_found(ROBOT, name)
-        robot: Object = orjson.loads(text)
-        if seen == self._seen:  # else it may have changed since it was read, and nobody would tell us again
-            self._robots[namespace, name] = robot
-        return robot
-
-    async def _forget(self) -> None:
-        self._robots.clear()
-
-    def _see(self, change: Change) -> None:
-        self._seen = change.rv
-        if change.type == "DELETED":
-            self._robots.pop((change.namespace, change.name), None)
-        elif (change.namespace, change.name) in self._robots:
-            self._robots[change.namespace, change.name] = orjson.loads(change.object)
+        """The Robot, as of a moment ago. Raises ApiError 404 when it was deleted."""
+        return await self._robots.get(namespace, name)
 
     async def _note_agent(self, robot: Object, agent: Object | None) -> None:
         if agent is None or dig(robot, "status", "agent") == agent:
