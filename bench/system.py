@@ -88,9 +88,14 @@ class Apiserver:
 
 
 @contextlib.contextmanager
-def apiserver(where: Place, database_url: str) -> Iterator[Apiserver]:
-    """An apiserver that answers, as long as the block lasts. Raises BenchmarkError when it does not get ready."""
-    port, key, log = _free_port(), secrets.token_urlsafe(32), where.directory / f"apiserver-{secrets.token_hex(3)}.log"
+def apiserver(where: Place, database_url: str, again: Apiserver | None = None) -> Iterator[Apiserver]:
+    """An apiserver that answers, as long as the block lasts; in the place of one that has ended where it is given.
+
+    Raises BenchmarkError when it does not get ready.
+    """
+    port = again.port if again is not None else _free_port()
+    key = again.key if again is not None else secrets.token_urlsafe(32)
+    log = where.directory / f"apiserver-{secrets.token_hex(3)}.log"
     env = {
         **_clean_environment(), "DATABASE_URL": database_url, "ORCHESTRATOR_ADMIN_API_KEY": key,
         "CASARE_PORT": str(port), "CASARE_TLS_PORT": "0",

@@ -27,11 +27,11 @@ from casare_api.machinery.admission import check_storable
 from casare_api.machinery.errors import ApiError
 from casare_apiserver import options, wire
 from casare_apiserver.bodies import parse_json
+from casare_apiserver.robots import Robots
 from casare_apiserver.targets import Target
 from casare_apiserver.watch import Hub
 from casare_apiserver.wire import ClientStalled, Request
 from casare_store import admission, beside, reads
-from casare_store.changes import Change
 from casare_store.events import Recorder
 from casare_store.heartbeats import Heartbeats
 from casare_store.operations import Context, Operation
@@ -103,19 +103,20 @@ def _operation(robot_uid: str, said: Object, number: int, moved: Moved) -> Opera
 
 @dataclass(slots=True)
 class Agents:
-    """The routes of robots; `robots` is a cache of Robot objects, fed by the log."""
+    """The routes of robots."""
 
     store: Store
     hub: Hub
     heartbeats: Heartbeats
     events: Recorder
     key_due: Callable[[Identity], str | None] = lambda identity: None  # see `auth.Keys.due`
-    _robots: dict[tuple[str, str], Object] = field(default_factory=dict)
-    _seen: int = 0  # the revision of the last change of any Robot
+    _robots: Robots = field(init=False)
 
-    def start(self) -> None:
-        self.hub.listen(ROBOT, self._see)
-        self.hub.begin_anew.append(self._forget)
+    def __post_init__(self) -> None:
+        self._robots = Robots(self.store, self.hub)
+
+    async def start(self) -> None:
+        await self._robots.start()
 
     async def report(self, request: Request, target: Target) -> None:
         body = _parse(await request.body(MAX_REPORT))
@@ -151,28 +152,8 @@ class Agents:
         await request.object(200, answer)
 
     async def robot(self, namespace: str, name: str) -> Object:
-        """The Robot, from the cache or the store. Raises ApiError 404 when it was deleted."""
-        known = self._robots.get((namespace, name))
-        if known is not None:
-            return known
-        seen = self._seen
-        text = await reads.get(self.store.pool, ROBOT, namespace, name)
-        if text is None:
-            raise ApiError.not_found(ROBOT, name)
-        robot: Object = orjson.loads(text)
-        if seen == self._seen:  # else it may have changed since it was read, and nobody would tell us again
-            self._robots[namespace, name] = robot
-        return robot
-
-    async def _forget(self) -> None:
-        self._robots.clear()
-
-    def _see(self, change: Change) -> None:
-        self._seen = change.rv
-        if change.type == "DELETED":
-            self._robots.pop((change.namespace, change.name), None)
-        elif (change.namespace, change.name) in self._robots:
-            self._robots[change.namespace, change.name] = orjson.loads(change.object)
+        """The Robot, as of a moment ago. Raises ApiError 404 when it was deleted."""
+        return await self._robots.get(namespace, name)
 
     async def _check_protocol(self, robot: Object, agent: Object | None) -> None:
         """Raises ApiError 426 for an agent that this release does not understand; the robot says why it has no jobs."""
@@ -196,14 +177,7 @@ class Agents:
 
         made = await self.store.writer.write(admission.system(ROBOT, robot, mutate))
         if made is not None and made["metadata"]["uid"] == meta["uid"]:
-            self._keep(made)
-
-    def _keep(self, robot: Object) -> None:
-        """Knows what was just written before the log tells of it."""
-        key = robot["metadata"]["namespace"], robot["metadata"]["name"]
-        known = self._robots.get(key)
-        if known is not None and _revision(known) < _revision(robot):
-            self._robots[key] = robot
+            self._robots.keep(made)
 
     async def _note_agent(self, robot: Object, agent: Object | None) -> None:
         if agent is None or dig(robot, "status", "agent") == agent:
@@ -336,10 +310,6 @@ class Agents:
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _revision(robot: Object) -> int:
-    return int(robot["metadata"]["resourceVersion"])
 
 
 def _parse(body: bytes) -> Report:

@@ -109,7 +109,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
         await _ensure_default_namespace(store)
         await _warn_of_other_keys(store, sealer)
         await hub.start()
-        agents.start()
+        await agents.start()
         fitting.start()
         await keys.start()
         await policies.start()

@@ -25,6 +25,7 @@ from casare_store import news
 from casare_store.connection import CHANNEL
 
 FLUSH_EVERY = 1.0  # seconds
+GATHERED = 0.05  # seconds that a flush for somebody new waits for others: a whole fleet may be coming back
 ADAPT_EVERY = 10.0  # seconds
 ACKNOWLEDGED = 2.0  # seconds that a flush vouches for
 SMALL_FLEET, LARGE_FLEET = 1_000, 10_000  # robots
@@ -43,10 +44,14 @@ def grace(seconds: int) -> timedelta:
     return timedelta(seconds=3 * seconds + 1)
 
 
+# A heartbeat has waited for its flush: that long ago its robot was seen, and its lease counts from there. One that
+# another apiserver heard later, or after which it left, says nothing any more.
 _LOCK_AND_UPDATE = """
-WITH said AS (SELECT * FROM unnest(%b::uuid[], %b::text[]) AS n(robot_uid, telemetry)),
+WITH said AS (SELECT robot_uid, telemetry, clock_timestamp() - make_interval(secs => waited) AS at
+              FROM unnest(%b::uuid[], %b::text[], %b::float8[]) AS n(robot_uid, telemetry, waited)),
 locked AS (SELECT l.robot_uid, l.online FROM leases l JOIN said USING (robot_uid) ORDER BY l.robot_uid FOR UPDATE OF l)
-UPDATE leases l SET last_seen = clock_timestamp(), expires_at = clock_timestamp() + %s,
+UPDATE leases l SET last_seen = greatest(l.last_seen, said.at),
+                    expires_at = CASE WHEN said.at > l.last_seen THEN said.at + %s ELSE l.expires_at END,
                     telemetry = coalesce(said.telemetry, l.telemetry)
 FROM said JOIN locked USING (robot_uid) WHERE l.robot_uid = said.robot_uid
 RETURNING l.robot_uid::text, locked.online"""
@@ -65,6 +70,26 @@ ON CONFLICT (apiserver) DO UPDATE SET last = clock_timestamp(),
 
 
 @dataclass(slots=True)
+class Noted:
+    """What came since the last flush: telemetry and time (the process's clock) of each robot that beat, and more.
+
+    `promised` is the longest interval that one of them was told.
+    """
+
+    telemetry: dict[str, str | None] = field(default_factory=dict)
+    at: dict[str, float] = field(default_factory=dict)
+    leaving: set[str] = field(default_factory=set)
+    promised: int = 0
+
+    def and_then(self, later: Noted) -> Noted:
+        """Both, where this one could not be written."""
+        return Noted(
+            {**self.telemetry, **later.telemetry}, {**self.at, **later.at}, self.leaving | later.leaving,
+            max(self.promised, later.promised),
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
 class Heartbeats:
     """The heartbeats of one apiserver process; a `pool` of their own lets them wait for nobody."""
 
@@ -73,12 +98,10 @@ class Heartbeats:
     clock: Callable[[], float] = time.monotonic
     identity: str = field(default_factory=lambda: str(uuid.uuid4()))
     interval: int = 3  # seconds, handed out to agents
-    _promised: int = 0  # the longest interval that was handed out to those who wait
-    _waiting: dict[str, str | None] = field(default_factory=dict)
+    _noted: Noted = field(default_factory=Noted)
     _flushed_at: float = -1e9
     _soon: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
-    _leaving: set[str] = field(default_factory=set)
     _known: set[str] = field(default_factory=set)  # robots whose lease exists; only a hint to flush new ones at once
 
     def start(self) -> None:
@@ -92,14 +115,15 @@ class Heartbeats:
 
     def leave(self, robot_uid: str) -> None:
         """Notes that a robot is there but going: nothing is placed on it any more."""
-        self._leaving.add(robot_uid)
-        self._waiting.pop(robot_uid, None)  # what it said before must not bring it back
+        self._noted.leaving.add(robot_uid)
+        self._noted.telemetry.pop(robot_uid, None)  # what it said before must not bring it back
         self._soon.set()
 
     def beat(self, robot_uid: str, telemetry: str | None) -> bool:
         """Notes a sign of life; whether it is vouched for (else the agent should try again soon)."""
-        self._waiting[robot_uid] = telemetry
-        self._promised = max(self._promised, self.interval)
+        noted = self._noted
+        noted.telemetry[robot_uid], noted.at[robot_uid] = telemetry, self.clock()
+        noted.promised = max(noted.promised, self.interval)
         if robot_uid not in self._known:
             self._soon.set()
         return self.is_fresh()
@@ -118,11 +142,9 @@ class Heartbeats:
     async def _run(self) -> None:
         adapted_at = -1e9
         while True:
-            waiting, self._waiting = self._waiting, {}
-            leaving, self._leaving = self._leaving, set()
-            promised, self._promised = self._promised, 0
+            noted, self._noted = self._noted, Noted()
             try:
-                await self.flush(waiting, leaving, promised)
+                await self.write(noted)
                 if not self.is_fresh():
                     await self._check_pools()  # after an outage: no request shall meet a connection that is dead
                 self._flushed_at = self.clock()
@@ -130,39 +152,46 @@ class Heartbeats:
                     await self.adapt()
                     adapted_at = self.clock()
             except (psycopg.Error, TimeoutError) as error:
-                self._waiting = {**waiting, **self._waiting}
-                self._leaving |= leaving
-                self._promised = max(self._promised, promised)
+                self._noted = noted.and_then(self._noted)
                 self._known.clear()
-                log.warning("heartbeats can't be written", why=str(error).split("\n")[0], robots=len(waiting))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._soon.wait(), FLUSH_EVERY)
-            self._soon.clear()
+                log.warning("heartbeats can't be written", why=str(error).split("\n")[0], robots=len(noted.telemetry))
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Until the next flush; where somebody new came that is soon, but those who come with it go along."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._soon.wait(), FLUSH_EVERY)
+            await asyncio.sleep(GATHERED)
+        self._soon.clear()
 
     async def _check_pools(self) -> None:
         for pool in (self.pool, *self.others):
             await pool.check()
 
-    async def flush(
-        self, waiting: dict[str, str | None], leaving: Collection[str] = (), promised: int = 0
-    ) -> None:
-        """Writes heartbeats and the tick; a robot that was not online wakes the duties.
+    async def flush(self, waiting: dict[str, str | None], leaving: Collection[str] = ()) -> None:
+        """Writes heartbeats that came just now, and the tick."""
+        await self.write(Noted(waiting, leaving=set(leaving)))
 
-        A lease is as long as the interval that its robot was told, `promised` at most, even if that is shorter by now.
+    async def write(self, noted: Noted) -> None:
+        """Writes what was noted and the tick; a robot that was not online wakes the duties.
+
+        A lease is as long as the interval that its robot was told, even if that is shorter by now.
         """
-        lease = grace(max(self.interval, promised))
+        lease = grace(max(self.interval, noted.promised))
         async with self.pool.connection() as connection, connection.transaction():
             await connection.execute(_TICK, (self.identity, COVERAGE_GAP))
-            if leaving:
-                await connection.execute(_LEAVE, (sorted(leaving),))
-            if not waiting:
+            if noted.leaving:
+                await connection.execute(_LEAVE, (sorted(noted.leaving),))
+            if not noted.telemetry:
                 return
-            uids, telemetry = list(waiting), list(waiting.values())
-            cursor = await connection.execute(_LOCK_AND_UPDATE, (uids, telemetry, lease))
+            uids, now = list(noted.telemetry), self.clock()
+            waited = [max(now - noted.at.get(uid, now), 0.0) for uid in uids]
+            said = uids, list(noted.telemetry.values()), waited
+            cursor = await connection.execute(_LOCK_AND_UPDATE, (*said, lease))
             found = dict(await cursor.fetchall())
             new = sorted(uid for uid in uids if uid not in found)
             if new:
-                await connection.execute(_INSERT, (lease, new, [waiting[uid] for uid in new]))
+                await connection.execute(_INSERT, (lease, new, [noted.telemetry[uid] for uid in new]))
             self._known |= {uid for uid, online in found.items() if online}
             self._known -= {uid for uid, online in found.items() if not online}
             if new or not all(found.values()):

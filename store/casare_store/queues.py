@@ -18,6 +18,7 @@ from casare_api.kinds import Kind, Object
 from casare_store.batch import Batch
 from casare_store.columns import table
 from casare_store.heartbeats import COVERAGE_GAP
+from casare_store.rendering import ROBOT_PHASE
 
 Connection = AsyncConnection[Any]
 
@@ -90,11 +91,10 @@ async def jobs_of_silent_robots(connection: Connection, page: int = 1000) -> Asy
         after = orjson.loads(rows[-1][0])["metadata"]["uid"]
 
 
-_STALE = """
+_STALE = f"""
 SELECT t.uid::text FROM robots t LEFT JOIN leases l ON l.robot_uid = t.uid CROSS JOIN LATERAL (
     SELECT count(*) AS used FROM jobs j WHERE j.robot_uid = t.uid AND j.phase IN ('Assigned', 'Running')) u
-WHERE u.used <> t.used OR t.phase <> CASE WHEN l.robot_uid IS NULL THEN 'Pending' WHEN NOT l.online THEN 'Offline'
-                                          WHEN u.used > 0 THEN 'Busy' ELSE 'Idle' END
+WHERE u.used <> t.used OR t.phase <> {ROBOT_PHASE}
 ORDER BY t.rv LIMIT %s"""
 
 

@@ -10,9 +10,11 @@ from casare_store.columns import table
 # A robot's phase, slots and last sign of life: from its lease and its live jobs, at the moment of reading. And what
 # people call it, told apart from others of its namespace by the end of its uid: the beginning is the time, which is the
 # same for robots that were made together.
-_ROBOT_SEEN = """t.head
- || '"phase":"' || CASE WHEN l.robot_uid IS NULL THEN 'Pending' WHEN NOT l.online THEN 'Offline'
-                        WHEN coalesce(u.used, 0) > 0 THEN 'Busy' ELSE 'Idle' END
+# One that was never there and is now stays Pending until presence has seen it.
+ROBOT_PHASE = """CASE WHEN l.robot_uid IS NULL THEN 'Pending'
+    WHEN NOT l.online AND t.phase = 'Pending' AND l.expires_at > clock_timestamp() THEN 'Pending'
+    WHEN NOT l.online THEN 'Offline' WHEN coalesce(u.used, 0) > 0 THEN 'Busy' ELSE 'Idle' END"""
+_ROBOT_SEEN = f"""t.head || '"phase":"' || {ROBOT_PHASE}""" + """
  || '","slots":{"total":' || t.slots || ',"used":' || coalesce(u.used, 0) || '},'
  || CASE WHEN l.robot_uid IS NULL THEN ''
          ELSE '"lastSeenTime":"' || to_char(l.last_seen, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || '",' END

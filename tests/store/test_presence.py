@@ -10,12 +10,16 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
 
-from casare_store import queues
-from casare_store.heartbeats import Heartbeats, grace
+from casare_controller.duties.presence import Presence
+from casare_store import queues, reads
+from casare_store.events import Recorder
+from casare_store.heartbeats import Heartbeats, Noted, grace
 from casare_store.store import Store
 
+from .conftest import ROBOT
 from .test_heartbeats import enrol
 
 
@@ -152,6 +156,49 @@ def test_a_robot_that_says_it_leaves_is_not_waited_for(fleet: Any) -> None:
         robot = await fleet.robot("r", 1)
         await beats.flush({}, [robot])
         assert await fleet.silent() == [robot]
+
+    fleet(body)
+
+
+def test_a_lease_counts_from_when_the_heartbeat_came_and_not_from_when_it_was_written(fleet: Any) -> None:
+    """Also where another apiserver has heard of the robot since, or that it leaves."""
+
+    async def body(fleet: Fleet) -> None:
+        ages = "SELECT round(extract(epoch FROM clock_timestamp() - last_seen)), expires_at - last_seen FROM leases"
+
+        async def age() -> Any:
+            async with fleet.store.pool.connection() as connection:
+                return await (await connection.execute(ages)).fetchone()
+
+        uid = await fleet.robot("r", 9)
+        one, two = Heartbeats(fleet.store.pool), Heartbeats(fleet.store.pool)
+        await one.write(Noted({uid: None}, {uid: one.clock() - 5}))
+        assert await age() == (5, grace(3))
+        await two.flush({uid: None})
+        await one.write(Noted({uid: None}, {uid: one.clock() - 3}))
+        assert await age() == (0, grace(3)), "the other one heard it later"
+        await two.flush({}, [uid])
+        await one.write(Noted({uid: None}, {uid: one.clock() - 1}))
+        assert (await age())[1] < timedelta(), "it left after that"
+
+    fleet(body)
+
+
+def test_a_robot_that_comes_for_the_first_time_is_never_called_offline(fleet: Any) -> None:
+    async def body(fleet: Fleet) -> None:
+        uid = await enrol(fleet.store, "r")
+
+        async def phase() -> str:
+            text = await reads.get(fleet.store.pool, ROBOT, "default", "r")
+            return str(orjson.loads(text or b"{}")["status"]["phase"])
+
+        await Heartbeats(fleet.store.pool).flush({uid: None})
+        async with fleet.store.pool.connection() as connection:
+            assert await queues.stale_robots(connection, 10) == []
+        assert await phase() == "Pending", "until presence has seen it"
+        presence = Presence(fleet.store, Recorder(fleet.store.writer, "tests"))
+        await presence.run_once()
+        assert await phase() == "Idle"
 
     fleet(body)
 

@@ -1,0 +1,81 @@
+"""Which robots are there? All of them as the log tells, so that no report asks the database whose it is.
+
+A fleet that comes back to a server that has just started makes a thousand reports in a few seconds; each of them would
+wait for one of a few connections before its heartbeat counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import orjson
+
+from casare_api.kinds import Object
+from casare_api.kinds.robot import ROBOT
+from casare_api.machinery.errors import ApiError
+from casare_apiserver.watch import Hub
+from casare_store import reads
+from casare_store.changes import Change
+from casare_store.store import Store
+
+
+@dataclass(slots=True)
+class Robots:
+    """The Robots by namespace and name, as of a moment ago."""
+
+    store: Store
+    hub: Hub
+    _known: dict[tuple[str, str], Object] = field(default_factory=dict)
+    _early: list[Change] | None = None  # changes that came while all robots were being read
+
+    async def start(self) -> None:
+        """Reads all robots, and follows the log from there."""
+        self.hub.listen(ROBOT, self._see)
+        self.hub.begin_anew.append(self._read_all)
+        await self._read_all()
+
+    async def get(self, namespace: str, name: str) -> Object:
+        """The Robot. One that the log has not told of yet is looked for in the store. Raises ApiError 404."""
+        known = self._known.get((namespace, name))
+        if known is not None:
+            return known
+        text = await reads.get(self.store.pool, ROBOT, namespace, name)
+        if text is None:
+            raise ApiError.not_found(ROBOT, name)
+        robot: Object = orjson.loads(text)
+        return robot
+
+    def keep(self, robot: Object) -> None:
+        """Knows what was just written before the log tells of it; one that is not known here may be deleted by now."""
+        known = self._known.get(_key(robot))
+        if known is not None:
+            self._known[_key(robot)] = max(known, robot, key=_revision)
+
+    async def _read_all(self) -> None:
+        self._early = []
+        self._known.clear()
+        page = await reads.read(self.store.pool, reads.Query(ROBOT))
+        for chunk in page.chunks:
+            for robot in orjson.loads(b"[" + chunk + b"]"):
+                self._known[robot["metadata"]["namespace"], robot["metadata"]["name"]] = robot
+        early, self._early = self._early, None
+        for change in early or ():
+            if change.rv > page.rv:
+                self._see(change)
+
+    def _see(self, change: Change) -> None:
+        if self._early is not None:
+            self._early.append(change)
+        elif change.type == "DELETED":
+            self._known.pop((change.namespace, change.name), None)
+        else:
+            robot = orjson.loads(change.object)
+            self._known[_key(robot)] = max(self._known.get(_key(robot), robot), robot, key=_revision)
+
+
+def _key(robot: Object) -> tuple[str, str]:
+    return robot["metadata"]["namespace"], robot["metadata"]["name"]
+
+
+def _revision(robot: Object) -> int:
+    return int(robot["metadata"]["resourceVersion"])
