@@ -117,7 +117,8 @@ def moved(job: Object, judged: Judged, online: bool, now: datetime) -> Object:
     """One of its jobs, as it is to be now; the same object where nothing is to be done.
 
     An attempt that started is told to its agent (`drainTime`), which ends it with its grace period. One whose robot is
-    offline ends here, but for a job with selfFence: that one is left to `lostAfter`, by which its agent has ended it.
+    offline ends here, and so does one that its agent does not give back. A job with selfFence does not: it is not known
+    to have ended, and `lostAfter` is what its agent goes by.
     """
     name = dig(job, "status", "robotName")
     current = lifecycle.phase(job)
@@ -129,7 +130,7 @@ def moved(job: Object, judged: Judged, online: bool, now: datetime) -> Object:
         return lifecycle.keep(job)
     if judged.then == "Cancel":
         return lifecycle.cancel({**job, "spec": {**job["spec"], "cancel": True}}, now)
-    if _is_unconfirmed(job, now) or not (online or dig(job, "spec", "retry", "selfFence")):
+    if (_is_unconfirmed(job, now) or not online) and not dig(job, "spec", "retry", "selfFence"):
         why = f"robot {name} was drained, and it still ran at the deadline"
         return lifecycle.lose(job, "RobotDrained", why, now, "Drained")
     return lifecycle.give_back(job, now)
