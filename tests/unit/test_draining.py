@@ -70,6 +70,15 @@ def test_the_deadline_counts_from_when_it_was_asked_for_and_changing_it_counts()
     assert asked.since == NOW and not asked.is_over, "what an older release wrote is asked for now"
 
 
+@pytest.mark.parametrize("drain", ["x", 5, [], {"since": "yesterday"}, {"since": 5}, {"since": None}])
+def test_what_an_older_release_let_people_write_there_stops_nobody(drain: Any) -> None:
+    made = robot({"drain": drain, "maintenance": "x", "conditions": []}, desiredState="Drained")
+    assert draining.judge(made, NOW).since == NOW and draining.state(made).word == "drained"
+    told = seen(made)
+    assert condition(told, "Drained") == ("True", "Drained") and "maintenance" not in told["status"]
+    assert draining.state(robot({"maintenance": "x"})) == ("maintenance", "")
+
+
 def test_a_write_that_asks_for_a_drain_says_when_and_one_that_takes_it_back_forgets_it() -> None:
     asked = draining.settled(robot(), robot(desiredState="Drained"), NOW)
     assert asked["status"] == since(NOW)

@@ -42,7 +42,7 @@ def state(robot: Mapping[str, Any]) -> State:
     if wanted != "Active":
         return State(wanted.lower())
     if status.get("maintenance"):
-        return State("maintenance", str(status["maintenance"].get("until") or ""))
+        return State("maintenance", str(dig(status, "maintenance", "until") or ""))
     return State("restarting" if skew.is_restarting(spec.get("restartRequestedAt"), agent) else "")
 
 
@@ -150,12 +150,20 @@ def _fate(spec: Mapping[str, Any]) -> tuple[str, timedelta]:
 
 def _since(robot: Object, window: Stretch | None, now: datetime) -> datetime:
     """When the drain was asked for: as it is kept, unless that is of a window before this one."""
-    kept = dig(robot, "status", "drain", "since")
+    kept = _moment(dig(robot, "status", "drain", "since"))
     is_wanted = dig(robot, "spec", "desiredState") == "Drained"
     begin = window.start if window is not None else None
-    if kept and (is_wanted or begin is None or times.from_text(kept) >= begin):
-        return times.from_text(kept)
+    if kept is not None and (is_wanted or begin is None or kept >= begin):
+        return kept
     return begin if begin is not None and not is_wanted else now
+
+
+def _moment(text: Any) -> datetime | None:
+    """None for what is no time: a release in which it meant nothing let anybody write anything there."""
+    try:
+        return times.from_text(text) if text else None
+    except ValueError:
+        return None
 
 
 def _window(stretch: Stretch | None) -> Object | None:
