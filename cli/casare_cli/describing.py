@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from casare_api.kinds import KINDS, Object, dig
-from casare_api.kinds.robot import load
+from casare_api.kinds.robot import load, words
 from casare_api.machinery import durations, times
 from casare_cli import styles
 from casare_cli.table import Table, Value
@@ -49,7 +49,10 @@ _SHOWN_STATUS = {
         "phase", "attempt", "robotName", "queuedTime", "assignedTime", "startedTime", "finishedTime", "exitCode",
         "message", "outputs", "progress", "reasons", "attempts", "conditions",
     ),
-    "Robot": ("phase", "slots", "lastSeenTime", "displayName", "conditions", "agent", "telemetry"),
+    "Robot": (
+        "phase", "slots", "lastSeenTime", "displayName", "conditions", "agent", "telemetry", "drain", "maintenance",
+        "nextMaintenance",
+    ),
 }  # fmt: skip
 
 
@@ -112,10 +115,10 @@ def _job(job: Object, now: datetime) -> Iterator[str]:
 
 def _robot(robot: Object, now: datetime) -> Iterator[str]:
     status, spec = robot.get("status") or {}, robot.get("spec") or {}
-    wanted = spec.get("desiredState") or "Active"
     yield _pair("Display name", status.get("displayName") or spec.get("displayName"))
     yield _pair("Robot id", spec.get("robotId"))
-    yield _pair("Status", f"{status.get('phase') or 'Pending'}" + (f", {wanted}" if wanted != "Active" else ""))
+    yield _pair("Status", ", ".join(words(robot)))
+    yield from _maintenance(status, now)
     yield _pair("Seen", _when(status.get("lastSeenTime"), now))
     yield _pair("Load", load(robot))
     slots = status.get("slots") or {}
@@ -124,6 +127,18 @@ def _robot(robot: Object, now: datetime) -> Iterator[str]:
     yield _pair("Capabilities", ", ".join(spec.get("capabilities") or ()))
     yield _pair("Tags", ", ".join(spec.get("tags") or ()))
     yield from _section("Agent", status.get("agent"))
+
+
+def _maintenance(status: Object, now: datetime) -> Iterator[str]:
+    """Until when what it has may go on, and the maintenance it is in, or the next one."""
+    if dig(status, "drain", "deadline"):
+        yield _pair("Drained by", f"{status['drain']['deadline']}, then {status['drain'].get('then')}")
+    if status.get("maintenance"):
+        window = status["maintenance"]
+        yield _pair("Maintenance", f"{window.get('name')} until {window.get('until') or 'it is changed'}")
+    elif status.get("nextMaintenance"):
+        window = status["nextMaintenance"]
+        yield _pair("Maintenance", f"{window.get('name')} from {window.get('start')} to {window.get('until')}")
 
 
 def _nothing_more(obj: Object, now: datetime) -> Iterator[str]:

@@ -23,6 +23,7 @@ _COMMANDS = {
     **dict.fromkeys(("up", "down", "status"), "casare_cli.up"),
     **{name: f"casare_cli.commands.{name}" for name in ("get", "describe", "apply", "delete", "run")},
     **{name: f"casare_cli.commands.{name}" for name in ("why", "logs", "artifacts", "cancel", "retry")},
+    **dict.fromkeys(("pause", "resume", "drain", "restart"), "casare_cli.commands.steer"),
     "keys": "casare_cli.commands.keys",
     "audit": "casare_cli.commands.audit",
     **dict.fromkeys(("join-tokens", "approve"), "casare_cli.commands.enrolment"),

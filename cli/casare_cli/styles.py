@@ -10,8 +10,9 @@ _GREEN, _YELLOW, _RED, _CYAN, _DIM = "32", "33", "31", "36", "2"
 _WORDS = {
     **dict.fromkeys(("Succeeded", "Idle", "Active", "Fired", "True"), _GREEN),
     **dict.fromkeys(("Running", "Busy", "Assigned"), _CYAN),
-    **dict.fromkeys(("Queued", "Pending", "Paused", "Drained", "Terminating", "Skipped"), _YELLOW),
-    **dict.fromkeys(("Failed", "Expired", "Lost", "Missed", "Revoked", "Warning", "Offline"), _RED),
+    **dict.fromkeys(("Queued", "Pending", "Paused", "Drained", "Draining", "Maintenance", "Restarting"), _YELLOW),
+    **dict.fromkeys(("Terminating", "Skipped"), _YELLOW),
+    **dict.fromkeys(("Failed", "Expired", "Lost", "Missed", "Revoked", "Warning", "Offline", "Refused"), _RED),
     "Cancelled": _DIM,
 }
 

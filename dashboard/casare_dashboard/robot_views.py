@@ -13,17 +13,18 @@ from typing import Any
 from casare_api.kinds import Object, dig
 from casare_api.kinds.job import LIVE
 from casare_api.kinds.robot import RobotPhase, load, shown
+from casare_api.kinds.robot import words as states
 from casare_dashboard import words
 
-STATUSES = (*(phase.value for phase in RobotPhase), "Paused", "Drained")
+STATUSES = (
+    *(phase.value for phase in RobotPhase), "Paused", "Draining", "Drained", "Maintenance", "Restarting", "Refused",
+)  # fmt: skip
 MOST = 1000  # rows at a time; a person who needs more filters
 
 
 def statuses(robot: Object) -> list[str]:
-    """Its phase, and `Paused` or `Drained` where somebody wants that."""
-    phase = dig(robot, "status", "phase") or RobotPhase.PENDING.value
-    wanted = dig(robot, "spec", "desiredState") or "Active"
-    return [str(phase)] if wanted == "Active" else [str(phase), str(wanted)]
+    """Its phase, and in another word what keeps it from new jobs, where there is anything."""
+    return states(robot)
 
 
 def slots(robot: Object) -> str:

@@ -11,6 +11,7 @@ from casare_api.machinery import durations, times
 # Streamlit's names of colours, which it shades for light and dark itself.
 COLOURS = {
     "Idle": "green", "Busy": "blue", "Pending": "gray", "Offline": "red", "Paused": "orange", "Drained": "orange",
+    "Draining": "orange", "Maintenance": "orange", "Restarting": "orange", "Refused": "red",
     "Queued": "violet", "Assigned": "blue", "Running": "blue", "Succeeded": "green", "Failed": "red",
     "Cancelled": "gray", "Expired": "orange", "Lost": "red", "True": "green", "False": "red",
     "Draining": "orange", "Maintenance": "orange", "Active": "green", "Revoked": "red",

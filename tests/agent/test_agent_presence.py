@@ -109,3 +109,21 @@ def test_nobody_answering_is_told_once_somebody_does_and_a_refusal_is_an_answer(
         presence.report({}, 0)
     assert len(told) == 1, "once, and not for a server that was there and busy"
     assert begun <= told[0] <= time.monotonic()
+
+
+def test_an_agent_that_is_not_understood_says_so_once_and_tries_on_slowly(caplog: pytest.LogCaptureFixture) -> None:
+    why = "the agent (version 9) speaks protocol 9, this server takes 1 to 2: upgrade the server"
+    refused = ApiError(426, "UpgradeRequired", why)
+    presence = Presence(Server(refused, refused, refused, {"intervalSeconds": 3}))
+    with caplog.at_level(logging.INFO, "casare.agent"):
+        for _ in range(3):
+            assert presence.report({}, 0) is None and presence.pause(urgent=True) > 5
+        assert [record.message for record in caplog.records] == [f"the server refuses this robot: {why}; trying on"]
+        assert presence.report({}, 0) == [] and not presence.gone
+
+
+def test_the_wish_to_restart_is_heard_of_a_server_that_waits_for_it_alone() -> None:
+    asked = {"intervalSeconds": 3, "restartRequestedAt": "a"}
+    presence = Presence(Server(asked, {**asked, "protocol": {"min": 1, "max": 2}}, {"intervalSeconds": 3}))
+    heard = [(presence.report({}, 0), presence.restart)[1] for _ in range(3)]
+    assert heard == [None, "a", None]

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import psycopg_pool
 
+from casare_controller.duties.draining import Draining
 from casare_controller.duties.placement import Placement
 from casare_controller.duties.presence import Presence
 from casare_controller.duties.timers import Timers
@@ -46,7 +47,7 @@ class Controller:
         assert isinstance(store, WatchedStore)
         store.meanwhile = []
         events = Recorder(store.writer, "controller")  # never started: events are nobody's decision
-        made = (Placement(store, events), Presence(store, events), Timers(store, events))
+        made = (Placement(store, events), Presence(store, events), Timers(store, events), Draining(store, events, "1.0"))
         return cls(store, {duty.name: duty for duty in made})
 
     async def run(self, duty: str, *meanwhile: Step) -> bool:

@@ -74,4 +74,8 @@ OUTCOMES = st.sampled_from(["Succeeded", "Succeeded", "Failed"])
 SECONDS = st.sampled_from([1.0, 5.0, 11.0, 31.0, 100.0, 400.0, 5000.0, -2.0, -60.0])
 NUMBER, FEW = st.integers(0, 1), st.integers(0, ROBOTS - 1)
 SOME = st.lists(FEW, max_size=ROBOTS, unique=True)
-DUTIES = st.sampled_from(["placement", "placement", "presence", "timers"])
+DUTIES = st.sampled_from(["placement", "placement", "presence", "timers", "draining"])
+DRAINS = st.sampled_from([
+    None, {"deadline": "0", "then": "Requeue"}, {"deadline": "30s", "then": "Requeue"}, {"deadline": "0", "then": "Cancel"},
+    {"deadline": "0", "then": "Wait"},
+])  # fmt: skip

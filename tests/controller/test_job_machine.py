@@ -29,6 +29,7 @@ from casare_store import embedded
 from ..conftest import drop_database, new_database
 from .controllers import Step
 from .drawn import (
+    DRAINS,
     DUTIES,
     FENCED,
     FEW,
@@ -85,7 +86,7 @@ class Jobs(RuleBasedStateMachine):
 
     async def turn(self, controller: int) -> None:
         """Everything looks once at how things stand: what can be placed is placed, and starts."""
-        for name in ("presence", "timers", "placement"):
+        for name in ("presence", "timers", "draining", "placement"):
             await self.fleet.duty(controller, name)
         for robot in self.fleet.robots:
             await self.fleet.talk(robot, controller)
@@ -119,9 +120,26 @@ class Jobs(RuleBasedStateMachine):
     def retry(self, which: int) -> None:
         self.do(self.fleet.change_job(which, "POST", {}, "retry"))
 
-    @rule(number=FEW, state=st.sampled_from(["Active", "Paused", "Drained"]), slots=st.integers(1, 3))
-    def change_robot(self, number: int, state: str, slots: int) -> None:
-        self.do(self.fleet.declare(self.robot(number), desiredState=state, maxConcurrentJobs=slots))
+    @rule(number=FEW, state=st.sampled_from(["Active", "Paused", "Drained"]), slots=st.integers(1, 3), drain=DRAINS)
+    def change_robot(self, number: int, state: str, slots: int, drain: Object | None) -> None:
+        self.do(self.fleet.declare(self.robot(number), desiredState=state, maxConcurrentJobs=slots, drain=drain))
+
+    @rule(number=FEW, drain=DRAINS, controller=NUMBER, seconds=st.sampled_from([0.0, 9.0, 31.0, 90.0]), heard=st.booleans())
+    def a_robot_is_drained(
+        self, number: int, drain: Object | None, controller: int, seconds: float, heard: bool
+    ) -> None:
+        """And perhaps never hears of it."""
+
+        async def steps() -> None:
+            fleet, robot = self.fleet, self.robot(number)
+            await fleet.declare(robot, desiredState="Drained", drain=drain)
+            await fleet.duty(controller, "draining")
+            await fleet.pass_time(seconds, *fleet.robots)
+            await fleet.duty(controller + 1, "draining")
+            if heard:
+                await fleet.talk(robot, controller)
+
+        self.do(steps())
 
     @rule(number=FEW, marks=MARKS)
     def mark_robot(self, number: int, marks: Object) -> None:

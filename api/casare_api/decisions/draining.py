@@ -42,7 +42,7 @@ def state(robot: Mapping[str, Any]) -> State:
     if wanted != "Active":
         return State(wanted.lower())
     if status.get("maintenance"):
-        return State("maintenance", str(status["maintenance"].get("until") or ""))
+        return State("maintenance", str(dig(status, "maintenance", "until") or ""))
     return State("restarting" if skew.is_restarting(spec.get("restartRequestedAt"), agent) else "")
 
 
@@ -117,7 +117,8 @@ def moved(job: Object, judged: Judged, online: bool, now: datetime) -> Object:
     """One of its jobs, as it is to be now; the same object where nothing is to be done.
 
     An attempt that started is told to its agent (`drainTime`), which ends it with its grace period. One whose robot is
-    offline ends here, but for a job with selfFence: that one is left to `lostAfter`, by which its agent has ended it.
+    offline ends here, and so does one that its agent does not give back. A job with selfFence does not: it is not known
+    to have ended, and `lostAfter` is what its agent goes by.
     """
     name = dig(job, "status", "robotName")
     current = lifecycle.phase(job)
@@ -129,7 +130,7 @@ def moved(job: Object, judged: Judged, online: bool, now: datetime) -> Object:
         return lifecycle.keep(job)
     if judged.then == "Cancel":
         return lifecycle.cancel({**job, "spec": {**job["spec"], "cancel": True}}, now)
-    if _is_unconfirmed(job, now) or not (online or dig(job, "spec", "retry", "selfFence")):
+    if (_is_unconfirmed(job, now) or not online) and not dig(job, "spec", "retry", "selfFence"):
         why = f"robot {name} was drained, and it still ran at the deadline"
         return lifecycle.lose(job, "RobotDrained", why, now, "Drained")
     return lifecycle.give_back(job, now)
@@ -149,12 +150,20 @@ def _fate(spec: Mapping[str, Any]) -> tuple[str, timedelta]:
 
 def _since(robot: Object, window: Stretch | None, now: datetime) -> datetime:
     """When the drain was asked for: as it is kept, unless that is of a window before this one."""
-    kept = dig(robot, "status", "drain", "since")
+    kept = _moment(dig(robot, "status", "drain", "since"))
     is_wanted = dig(robot, "spec", "desiredState") == "Drained"
     begin = window.start if window is not None else None
-    if kept and (is_wanted or begin is None or times.from_text(kept) >= begin):
-        return times.from_text(kept)
+    if kept is not None and (is_wanted or begin is None or kept >= begin):
+        return kept
     return begin if begin is not None and not is_wanted else now
+
+
+def _moment(text: Any) -> datetime | None:
+    """None for what is no time: a release in which it meant nothing let anybody write anything there."""
+    try:
+        return times.from_text(text) if text else None
+    except ValueError:
+        return None
 
 
 def _window(stretch: Stretch | None) -> Object | None:
