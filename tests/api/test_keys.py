@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import socket
@@ -37,6 +38,7 @@ def test_old_and_new_are_good_until_the_overlap_ends_and_only_the_old_one_is_cut
     assert made.status_code == 201, made.text
     new = made.json()["key"]
     assert new != old and opens(api, old) and opens(api, new)
+    assert new.startswith("crpa_") and len(base64.urlsafe_b64decode(new[5:] + "=")) * 8 == 256
     now = api.rv()
     with (
         api.of(old).watch("Workflow", resourceVersion=now) as dying,
