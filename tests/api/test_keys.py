@@ -108,7 +108,7 @@ def test_a_robot_rotates_its_own_key_when_it_is_told_to_and_no_other(api: Api, r
     api.changed("ApiKey", rob.name, {"spec": {"rotation": {"every": "1s", "overlap": "1h"}}})
     until(lambda: rob.report().get("rotateKey") == rob.name, "it is told that its key is due")
     for name in (other.name, "nobody"):
-        assert "only its own key" in message(rotate(rob.api, name), 403)
+        assert is_status(rotate(rob.api, name), 403, "Forbidden")
     assert is_status(rotate(rob.api, rob.name, overlap="30d"), 400)
     assert is_status(rob.api.call("POST", api.path("ApiKey", rob.name, "token")), 403)
     first = rotate(rob.api, rob.name).json()["key"]
@@ -253,4 +253,5 @@ def test_the_end_of_an_overlap_cuts_at_every_apiserver(api: Api, other: Api) -> 
         new = rotate(api, "k", overlap="1s").json()["key"]
         assert opens(other, new)
         assert watch.rest() == []
-    assert not opens(other, old) and not opens(api, old) and opens(other, new)
+    assert not opens(other, old) and opens(other, new)
+    until(lambda: not opens(api, old), "the clocks of two apiservers are not the same to the millisecond")

@@ -58,6 +58,7 @@ def routes(namespaces: list[str | None]) -> Iterator[Route]:
             yield Route(method, f"{root}/jobs/nobody/artifacts{path}", namespace, "jobs", does)
         yield Route("POST", f"{root}/jobs/nobody/retry", namespace, "jobs", "write")
         yield Route("POST", f"{root}/apikeys/nobody/token", namespace, "apikeys", "write")
+        yield Route("POST", f"{root}/apikeys/nobody/rotate", namespace, "apikeys", "write")
         yield Route("GET", f"{root}/workflows/nobody/revisions/{'0' * 16}", namespace, "workflows", "get content")
         yield Route("GET", f"{root}/blobs/{'0' * 64}", namespace, "blobs", "get content")
         yield Route("HEAD", f"{root}/blobs/{'0' * 64}", namespace, "blobs", "get content")

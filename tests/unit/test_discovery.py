@@ -58,7 +58,7 @@ def test_a_status_is_listed_where_there_is_one(kind: Kind) -> None:
 
 def test_subresources_of_single_kinds_are_listed() -> None:
     names = {name for name in listed(GROUP) if "/" in name and not name.endswith("/status")}
-    assert names == {"apikeys/token", "jobs/artifacts", "jobs/log", "jobs/retry", "jobs/why", "robots/report", "workflows/revisions"}
+    assert names == {"apikeys/rotate", "apikeys/token", "jobs/artifacts", "jobs/log", "jobs/retry", "jobs/why", "robots/report", "workflows/revisions"}
     assert listed(GROUP)["jobs/log"]["verbs"] == ["create", "get"]
 
 

@@ -142,13 +142,14 @@ def test_a_revocation_has_a_time_and_can_be_taken_back() -> None:
 
 
 def test_a_robots_key_may_be_rotated_by_itself_and_is_given_no_other_way() -> None:
-    who = Identity("k", "robot", "team", "r", "uid", ONE)
+    who = Identity("k", "robot", "team", "r", "uid", ONE, "k")
 
-    def may(subresource: str | None, namespace: str = "team", verb: Verb = "create") -> bool:
-        return allowed(who, Attempted(verb, "apikeys", subresource, namespace, "k"))
+    def may(subresource: str | None, namespace: str = "team", verb: Verb = "create", name: str | None = "k") -> bool:
+        return allowed(who, Attempted(verb, "apikeys", subresource, namespace, name))
 
     assert may("rotate")
     assert not any((may("token"), may(None), may("rotate", "other"), may("rotate", verb="get"), may(None, verb="get")))
+    assert not may("rotate", name="other") and not may("rotate", name=None)
 
 
 def test_people_are_told_of_keys_that_are_due_and_robots_get_a_while() -> None:

@@ -38,6 +38,7 @@ class Identity:
     robot_name: str | None = None
     key_uid: str | None = None
     key_hash: str | None = None  # of the very secret that was shown: a key may have two that are good
+    key_name: str | None = None  # of the ApiKey
 
 
 ANONYMOUS = Identity("system:anonymous", "anonymous")
@@ -109,7 +110,8 @@ def _robot(who: Identity, what: Attempted) -> bool:
         if what.subresource == "artifacts":
             return what.verb == "update"
         return what.subresource is None and what.verb in READ
-    if what.resource == "apikeys":  # its own, which the handler knows by its uid
-        return (what.verb, what.subresource, what.namespace) == ("create", "rotate", who.namespace)
+    if what.resource == "apikeys":  # its own, and the handler sees to it that it is no other of that name
+        is_own = what.namespace == who.namespace and what.name is not None and what.name == who.key_name
+        return is_own and (what.verb, what.subresource) == ("create", "rotate")
     # Revisions and files are named by their hash: who knows it was given the job that uses it.
     return what.verb == "get" and (what.resource, what.subresource) in (("workflows", "revisions"), ("blobs", None))

@@ -206,7 +206,7 @@ def _granted(who: Identity, one: Served, namespace: str) -> Iterator[tuple[tuple
     whatever = tuple(verb for verb in VERBS if _whatever_name(who, one, verb, namespace))
     if whatever:
         yield whatever, None
-    for name in sorted({each for each in (who.robot_name, who.namespace) if each}):
+    for name in sorted({each for each in (who.robot_name, who.namespace, who.key_name) if each}):
         others = (verb for verb in VERBS if verb not in whatever)
         own = tuple(verb for verb in others if allowed(who, one.attempted(verb, namespace, name)))
         if own:

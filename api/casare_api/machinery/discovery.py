@@ -39,7 +39,7 @@ class Group:
 
 # What single kinds have beside `status`.
 SUBRESOURCES: dict[str, tuple[Subresource, ...]] = {
-    "ApiKey": (Subresource("token", "KeyToken", ("create",)),),
+    "ApiKey": (Subresource("rotate", "KeyToken", ("create",)), Subresource("token", "KeyToken", ("create",))),
     "Job": (
         Subresource("artifacts", "ArtifactList", ("get", "update")),
         Subresource("log", "JobLog", ("create", "get")),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from casare_api.kinds.kind import Model, Timestamp, Word
+from casare_api.kinds.kind import Duration, Model, Timestamp, Word
 from casare_api.kinds.robot import Drain
 from casare_api.kinds.workflow import WorkflowSpec
 
@@ -59,6 +59,7 @@ class Answer(Model):
     jobs: list[Outcome] = Field(description="What the server made of each transition, in their order.")
     drain: Drain | None = Field(None, description="What becomes of running jobs when it is to be Drained.")
     restart_requested_at: Timestamp | None = Field(None, description="When people last asked the agent to restart.")
+    rotate_key: str | None = Field(None, description="The robot's own ApiKey, where the agent should rotate it now.")
 
 
 class KeyToken(Model):
@@ -67,6 +68,17 @@ class KeyToken(Model):
     kind: str = Field(description="KeyToken.")
     api_version: str = Field(description="The version of this answer.")
     key: str = Field(description="The key itself: the server keeps only its hash.")
+    previous_until: Timestamp | None = Field(None, description="Until when the key before is good beside it.")
+
+
+class KeyRotation(Model):
+    """How a key is to be replaced."""
+
+    overlap: Duration | None = Field(
+        None,
+        description="How long the old key is good beside the new one; 0 makes it bad at once. Where not set, as the "
+        "ApiKey says, else 24h.",
+    )
 
 
 class RevisionMeta(Model):
@@ -207,6 +219,7 @@ MODELS: dict[str, type[Model]] = {
     "RobotReport": Report,
     "RobotReportAnswer": Answer,
     "KeyToken": KeyToken,
+    "KeyRotation": KeyRotation,
     "WorkflowRevision": WorkflowRevision,
     "StoredFile": StoredFile,
     "JobExplanation": JobExplanation,

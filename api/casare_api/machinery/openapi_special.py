@@ -44,6 +44,7 @@ def special_paths() -> Paths:
         **_below(job, "why", get=_why(job)),
         **_artifacts(job),
         **_below(key, "token", post=_token(key)),
+        **_below(key, "rotate", post=_rotate(key)),
         **_below(workflow, "revisions/{revision}", get=_revision(workflow)),
         **_blobs(workflow.root),
     }
@@ -151,6 +152,14 @@ def _token(kind: Kind) -> Operation:
     return {
         **_operation(kind, "createFleetV1NamespacedApiKeyToken", "Make the key of an ApiKey, and show it this once"),
         "responses": _json({"201": ("The key.", _reference("KeyToken"))}),
+    }
+
+
+def _rotate(kind: Kind) -> Operation:
+    return {
+        **_operation(kind, "createFleetV1NamespacedApiKeyRotate", "Make an ApiKey another key, and show it once"),
+        "requestBody": body(_reference("KeyRotation"), _JSON, required=False),
+        "responses": _json({"201": ("The new key.", _reference("KeyToken"))}),
     }
 
 
