@@ -42,8 +42,8 @@ class Agent:
         self._drain = Drain(settings.shutdown_grace)
         self._assignments = Assignments(client, self._wake.set, workshop.closed)
         send = partial(client.report, settings.namespace, settings.name)
-        rotation = Rotation(client, settings.namespace, settings.directory, settings.api_key.get_secret_value())
-        self._presence = Presence(rotation.after(send), workshop.contact)
+        self._rotation = Rotation(client, settings.namespace, settings.directory, settings.api_key.get_secret_value())
+        self._presence = Presence(self._rotation.after(send), workshop.contact)
         self._attempts: dict[str, Attempt] = {}
         self._capabilities = capabilities
         self._about: Object | None = telemetry.about(capabilities)
@@ -133,6 +133,7 @@ class Agent:
                 if isinstance(error, ApiError) and error.status in _HOPELESS:
                     _log.error("the server does not take this robot: %s", error)
                     return REFUSED
+                self._rotation.refused(error)
                 self._wake.wait(outage.failed(error))
                 continue
             outage.over()
