@@ -223,6 +223,22 @@ def test_what_somebody_sends_is_cut_and_nothing_of_it_is_kept(api: Api, kind: st
     assert api.call("GET", api.path("Job", "j", "artifacts")).json()["items"] == []
 
 
+def test_a_robot_whose_key_is_revoked_is_offline_and_its_job_goes_to_another(
+    api: Api, robot: Callable[..., Robot]
+) -> None:
+    first = robot("first", tags=["both"])
+    spec = {"workflow": {"runner": "command", "args": ["true"], "requirements": {"tags": ["both"]}}}
+    api.create("Job", "j", {"spec": spec})
+    assert first.say(first.assigned(api, "j"), "Running") == 200
+    second = robot("second", tags=["both"])
+    second.report()
+    api.changed("ApiKey", first.name, {"spec": {"revoked": True}})
+    job = second.assigned(api, "j")
+    assert (job["status"]["attempt"], job["status"]["attempts"][0]["reason"]) == (2, "KeyRevoked")
+    until(lambda: api.get("Robot", first.name)["status"]["phase"] == "Offline", "it is offline", 8)
+    assert not opens(api, first.api.key) and second.say(job, "Running") == 200
+
+
 def test_a_deleted_key_of_a_robot_goes_and_what_is_open_under_it_ends(api: Api, robot: Callable[..., Robot]) -> None:
     rob = robot()
     fields = {"fieldSelector": f"status.robotUID={rob.uid}"}
