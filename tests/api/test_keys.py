@@ -75,6 +75,11 @@ def test_a_rotation_that_nobody_understands_is_refused_in_words(api: Api, body: 
     assert opens(api, key)
 
 
+def test_a_key_is_not_replaced_all_the_time(api: Api) -> None:
+    body = {"metadata": {"name": "k"}, "spec": {"role": "viewer", "rotation": {"every": "0"}}}
+    assert "every: must be at least 1s" in message(api.call("POST", api.path("ApiKey"), body), 422)
+
+
 def test_what_can_not_be_rotated_says_why(api: Api) -> None:
     api.create("ApiKey", "none", {"spec": {"role": "viewer"}})
     assert "has no key yet" in message(rotate(api, "none"), 409)
