@@ -46,8 +46,8 @@ class Agent:
         self._assignments = Assignments(client, self._wake.set, workshop.closed, lambda: longest(contact.interval))
         self._instance = secrets.token_hex(8)
         send = partial(client.report, settings.namespace, settings.name, instance=self._instance)
-        rotation = Rotation(client, settings.namespace, settings.directory, settings.secret)
-        self._presence = Presence(rotation.after(send), contact, self._assignments.renew)
+        self._rotation = Rotation(client, settings.namespace, settings.directory, settings.secret)
+        self._presence = Presence(self._rotation.after(send), contact, self._assignments.renew)
         self._attempts: dict[str, Attempt] = {}
         self._capabilities = capabilities
         self._restart = Restart(workshop.directory)
@@ -153,6 +153,7 @@ class Agent:
                 if isinstance(error, ApiError) and error.status in _HOPELESS:
                     _log.error("the server does not take this robot: %s", error)
                     return REFUSED
+                self._rotation.refused(error)
                 self._wake.wait(outage.failed(error))
                 continue
             outage.over()

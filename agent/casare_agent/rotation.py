@@ -1,11 +1,13 @@
 """How does a robot's key get younger? The server says in its answer to a report that it is due; then it is replaced.
 
 Always holds: a new key is used once it is on the disk. Whatever goes wrong before that, the old one is good for the
-overlap, and the server, which sees that it is still used, says again that it is due.
+overlap, and the server, which sees that it is still used, says again that it is due. Of the key that was kept and the
+one that was configured, the other is tried where one is not accepted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -33,13 +35,29 @@ class Rotation:
         """The same `send`, which has an eye on what the server answers."""
 
         def sending(body: Object) -> Object:
-            answer = send(body)
+            try:
+                answer = send(body)
+            except ApiError as error:
+                self.refused(error)
+                raise
             name = answer.get("rotateKey")
             if name and time.monotonic() >= self._earliest:
                 self._rotate(str(name))
             return answer
 
         return sending
+
+    def refused(self, error: Exception) -> None:
+        """After a 401 the other key is tried next: the one that was kept, or the one that was configured.
+
+        A server that was restored from a backup, or whose manifest names the first hash again, knows only that one.
+        """
+        if not isinstance(error, ApiError) or error.status != 401:
+            return
+        with contextlib.suppress(OSError):
+            kept = keyring.load(self._directory, self._configured)
+            if kept != self._configured:
+                self._client.use_key(self._configured if self._client.config.key == kept else kept)
 
     def _rotate(self, name: str) -> None:
         try:

@@ -34,7 +34,7 @@ SLOW = 8 * 1024 * 1024  # bytes that may wait for one watcher
 CHUNK = 256 * 1024  # bytes handed to a connection at once
 RETRY = 0.5  # seconds between tries to read the log or the store again
 FOREVER = 1e9  # seconds
-TRUSTED = 10.0  # seconds without a look at the log after which what was built from it is not believed
+TRUSTED = 5.0  # seconds without a look at the log after which what was built from it is not believed
 log = structlog.get_logger(__name__)
 Listener = Callable[[Change], None]
 

@@ -122,7 +122,7 @@ class Manager:
                     done = await duty.run_once()
                     if any(done.values()):
                         log.info("duty", duty=duty.name, **done)
-                    failures = 0
+                    wait, failures = duty.every, 0  # what it has just done may bring it back sooner
                 else:
                     wait = TAKE_OVER_EVERY
             except (psycopg.OperationalError, psycopg_pool.PoolTimeout, OutcomeUnknown) as error:

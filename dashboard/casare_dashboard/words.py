@@ -14,7 +14,7 @@ COLOURS = {
     "Draining": "orange", "Maintenance": "orange", "Restarting": "orange", "Refused": "red",
     "Queued": "violet", "Assigned": "blue", "Running": "blue", "Succeeded": "green", "Failed": "red",
     "Cancelled": "gray", "Expired": "orange", "Lost": "red", "True": "green", "False": "red",
-    "Draining": "orange", "Maintenance": "orange", "Active": "green", "Revoked": "red",
+    "Active": "green", "Revoked": "red",
 }  # fmt: skip
 
 

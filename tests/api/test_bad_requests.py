@@ -176,6 +176,7 @@ def test_other_methods_are_refused(api: Api, method: str) -> None:
         ("GET", "robots/x/report"),
         ("PUT", "jobs/x/log"),
         ("GET", "apikeys/x/token"),
+        ("GET", "apikeys/x/rotate"),
         ("DELETE", "workflows/x/revisions/y"),
         ("POST", "blobs/x"),
         ("GET", "blobs"),
@@ -243,7 +244,8 @@ def test_weird_names_are_looked_up_or_refused_and_never_believed(api: Api, name:
         f"{root}/blobs/{name}",
     ):
         assert answered(api.call("GET", path)) in (400, 404)
-    for path, body in ((f"{root}/robots/{name}/report", {}), (f"{root}/apikeys/{name}/token", {})):
+    keys = [(f"{root}/apikeys/{name}/{word}", {}) for word in ("token", "rotate")]
+    for path, body in ((f"{root}/robots/{name}/report", {}), *keys):
         assert answered(api.call("POST", path, body)) in (400, 404, 405)
     for method, media in (("PUT", "application/json"), ("PATCH", "application/merge-patch+json"), ("DELETE", "")):
         answer = api.call(method, f"{root}/robots/{name}", content=b"{}", headers={"content-type": media})

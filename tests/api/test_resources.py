@@ -30,7 +30,7 @@ STATUSES: dict[str, dict[str, Any]] = {
     "Schedule": {"lastJobName": "nightly-1"},
     "Fire": {"outcome": "Missed"},
     "Workflow": {"note": "written by a controller"},
-    "ApiKey": {"lastUsedIP": "10.1.2.3"},
+    "ApiKey": {"conditions": [{"type": "Audited", "status": "True"}]},
     "Namespace": {"phase": "Active", "note": "x"},
 }  # a job's status has rules of its own: test_job_life
 

@@ -22,14 +22,14 @@ from casare_api.kinds import KINDS
 
 VERBS: tuple[Verb, ...] = get_args(Verb)
 RESOURCES = [kind.plural for kind in KINDS.values()] + ["blobs"]
-SUBRESOURCES = [None, "status", "log", "artifacts", "token", "report", "revisions", "retry", "why"]
+SUBRESOURCES = [None, "status", "log", "artifacts", "token", "rotate", "report", "revisions", "retry", "why"]
 SERVER = Identity("admin", "admin")
 EVERYBODY = {
     "server": SERVER,
     "admin": Identity("boss", "admin", "team-a", key_uid="1"),
     "operator": Identity("op", "operator", "team-a", key_uid="2"),
     "viewer": Identity("eye", "viewer", "team-a", key_uid="3"),
-    "robot": Identity("pc-01", "robot", "team-a", "pc-01", "4"),
+    "robot": Identity("pc-01", "robot", "team-a", "pc-01", "4", key_name="pc-01"),
     "nobody": ANONYMOUS,
 }
 HERE, NAMES = "team-a", [None, "pc-01", "other"]
@@ -131,7 +131,8 @@ def test_a_robot_has_itself_its_jobs_and_what_it_knows_by_hash() -> None:
         ("create", "robots", "report", "pc-01"),
         ("create", "robots", None, None),
     }
-    assert {one[1] for one in here} == {"robots", "jobs", "workflows", "blobs"}
+    assert {one[1] for one in here} == {"robots", "jobs", "workflows", "blobs", "apikeys"}
+    assert {one for one in here if one[1] == "apikeys"} == {("create", "apikeys", "rotate", "pc-01")}
     assert {(verb, sub) for verb, resource, sub, _ in here if resource == "jobs"} == {
         ("get", None), ("list", None), ("watch", None), ("create", "log"), ("update", "artifacts"),
     }  # fmt: skip

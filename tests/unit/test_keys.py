@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from casare_api.decisions import keys
+from casare_api.decisions.access import Attempted, Identity, Verb, allowed
 from casare_api.decisions.keys import Fresh
 from casare_api.kinds import Object
 from casare_api.machinery import times
@@ -138,6 +139,17 @@ def test_a_revocation_has_a_time_and_can_be_taken_back() -> None:
     assert changed(gone, NOW + DAY, description="x")["status"]["revokedTime"] == gone["status"]["revokedTime"]
     back = changed(gone, revoked=False)
     assert hashes(back) == [ONE] and "revokedTime" not in back["status"]
+
+
+def test_a_robots_key_may_be_rotated_by_itself_and_is_given_no_other_way() -> None:
+    who = Identity("k", "robot", "team", "r", "uid", ONE, "k")
+
+    def may(subresource: str | None, namespace: str = "team", verb: Verb = "create", name: str | None = "k") -> bool:
+        return allowed(who, Attempted(verb, "apikeys", subresource, namespace, name))
+
+    assert may("rotate")
+    assert not any((may("token"), may(None), may("rotate", "other"), may("rotate", verb="get"), may(None, verb="get")))
+    assert not may("rotate", name="other") and not may("rotate", name=None)
 
 
 def test_people_are_told_of_keys_that_are_due_and_robots_get_a_while() -> None:

@@ -226,7 +226,7 @@ def test_files_logs_keys_and_revisions_are_documented() -> None:
     assert found["/jobs/{name}/why"] == {"get"}
     assert found["/jobs/{name}/artifacts"] == {"get"}
     assert found["/jobs/{name}/artifacts/{file}"] == {"get", "head", "put"}
-    assert found["/apikeys/{name}/token"] == {"post"}
+    assert found["/apikeys/{name}/token"] == found["/apikeys/{name}/rotate"] == {"post"}
     assert found["/workflows/{name}/revisions/{revision}"] == {"get"}
     assert found["/blobs/{sha256}"] == {"get", "head", "put"}
     assert not [path for path in paths if path.endswith("/scale")]

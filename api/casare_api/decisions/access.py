@@ -46,6 +46,7 @@ class Identity:
     key_uid: str | None = None
     robot_uid: str | None = None  # of the one robot that a key belongs to which was made for it as it joined
     key_hash: str | None = None  # of the very secret that was shown: a key may have two that are good
+    key_name: str | None = None  # of the ApiKey
     groups: tuple[str, ...] = ()
     expires: datetime | None = None
 
@@ -173,8 +174,8 @@ def _is_robots_own(who: Identity, what: Attempted) -> bool:
 
     Its registration has no name in the path: the handler looks at the one in it.
     """
-    if what.resource == "apikeys":  # its own, which the handler knows by its uid
-        return what.namespace == who.namespace
+    if what.resource == "apikeys":  # its own, and the handler sees to it that it is no other of that name
+        return what.namespace == who.namespace and what.name is not None and what.name == who.key_name
     if what.resource != "robots":
         return True
     is_registration = (what.verb, what.subresource) == ("create", None)

@@ -189,7 +189,7 @@ def _granted(
     if whatever:
         yield whatever, None
     named = {name for rules in policy.held(who.subjects, namespace) for name in rules.names}
-    for name in sorted({each for each in (who.robot_name, who.namespace, *named) if each}):
+    for name in sorted({each for each in (who.robot_name, who.namespace, who.key_name, *named) if each}):
         others = (verb for verb in VERBS if verb not in whatever)
         own = tuple(verb for verb in others if allowed(who, attempted(one, verb, namespace, name), policy))
         if own:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -25,8 +25,10 @@ from casare_api.kinds.kind import (
     since,
     until,
 )
+from casare_api.machinery.durations import parse_duration
 
 ROLES = ("robot", "viewer", "operator", "admin")
+SHORTEST = timedelta(seconds=1)  # that a key is good before it is replaced
 
 
 class Rotation(Model):
@@ -42,6 +44,12 @@ class Rotation(Model):
         description="How long the old one is good beside the new one, such as 1h: 24h where this is not set. A hash "
         "that is changed by hand has an overlap only where this is set.",
     )
+
+    @model_validator(mode="after")
+    def _is_not_endless(self) -> Rotation:
+        if self.every is not None and parse_duration(self.every) < SHORTEST:
+            raise ValueError("every: must be at least 1s, or its robot would do nothing else")
+        return self
 
 
 class ApiKeySpec(Model):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from casare_api.kinds.kind import Model, Timestamp, Word
+from casare_api.kinds.kind import Duration, Model, Timestamp, Word
 from casare_api.kinds.robot import Drain
 from casare_api.kinds.workflow import WorkflowSpec
 
@@ -68,6 +68,7 @@ class Answer(Model):
     restart_requested_at: Timestamp | None = Field(None, description="When people last asked the agent to restart.")
     protocol: Protocols = Field(description="Which protocols of agents the server takes.")
     approved: bool | None = Field(None, description="False while it waits until somebody lets it take work.")
+    rotate_key: str | None = Field(None, description="The robot's own ApiKey, where the agent should rotate it now.")
 
 
 class Enrolment(Model):
@@ -106,6 +107,17 @@ class KeyToken(Model):
     kind: str = Field(description="KeyToken.")
     api_version: str = Field(description="The version of this answer.")
     key: str = Field(description="The key itself: the server keeps only its hash.")
+    previous_until: Timestamp | None = Field(None, description="Until when the key before is good beside it.")
+
+
+class KeyRotation(Model):
+    """How a key is to be replaced."""
+
+    overlap: Duration | None = Field(
+        None,
+        description="How long the old key is good beside the new one; 0 makes it bad at once. Where not set, as the "
+        "ApiKey says, else 24h.",
+    )
 
 
 class RevisionMeta(Model):
@@ -250,6 +262,7 @@ MODELS: dict[str, type[Model]] = {
     "Enrolment": Enrolment,
     "EnrolmentAnswer": EnrolmentAnswer,
     "KeyToken": KeyToken,
+    "KeyRotation": KeyRotation,
     "WorkflowRevision": WorkflowRevision,
     "StoredFile": StoredFile,
     "JobExplanation": JobExplanation,

@@ -163,11 +163,9 @@ def _token(kind: Kind) -> Operation:
 
 
 def _rotate(kind: Kind) -> Operation:
-    overlap = {"type": "string", "description": "How long the key before is good, such as 24h; 0s ends it at once."}
-    body = {"schema": {"type": "object", "properties": {"overlap": overlap}}}
     return {
-        **_operation(kind, "createFleetV1NamespacedApiKeyRotate", "Make another key of an ApiKey, shown this once"),
-        "requestBody": {"content": {"application/json": body}},
+        **_operation(kind, "createFleetV1NamespacedApiKeyRotate", "Make an ApiKey another key, and show it once"),
+        "requestBody": body(_reference("KeyRotation"), _JSON, required=False),
         "responses": _json({"201": ("The new key.", _reference("KeyToken"))}),
     }
 

@@ -69,6 +69,16 @@ def robot_key(data: DataDir, name: str, url: str) -> str:
     return found[2]
 
 
+def used_key(data: DataDir, name: str, key: str) -> str:
+    """The key that a local robot calls with by now: it may have rotated the one in its settings file by itself."""
+    from casare_agent import config, keyring
+
+    try:
+        return keyring.load(config.load(data.agent(name), {}).directory, key)
+    except (config.ConfigError, OSError):
+        return key  # the agent will say what is wrong
+
+
 def digest(key: str) -> str:
     """What an ApiKey holds instead of the key."""
     return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"

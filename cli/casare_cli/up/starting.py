@@ -127,7 +127,8 @@ class System:
 
         names = self._settings.robot_names
         keys = {name: credentials.robot_key(self._data, name, self._settings.api) for name in names}
-        self._supervisor.during(lambda: fleet.declare_robot_keys(client, keys))
+        used = {name: credentials.used_key(self._data, name, key) for name, key in keys.items()}
+        self._supervisor.during(lambda: fleet.declare_robot_keys(client, used))
         return [self._launch(self._parts.agent(name)) for name in names]
 
     def _apply(self, client: Client) -> bool:

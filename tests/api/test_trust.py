@@ -1,0 +1,78 @@
+"""What an apiserver knows of keys from the log is believed as long as the log is heard of."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from casare_api.kinds.apikey import APIKEY
+from casare_api.machinery.errors import ApiError
+from casare_apiserver.auth import Keys, digest
+from casare_apiserver.uses import NOTED_EVERY, Uses
+from casare_apiserver.watch import TRUSTED, Hub
+from casare_store import admission
+from casare_store.store import Store
+
+from ..store.conftest import with_store
+
+__all__ = ["with_store"]
+
+
+def calling(key: str) -> dict[str, Any]:
+    return {"headers": [(b"authorization", f"Bearer {key}".encode())], "client": ("10.1.2.3", 4000)}
+
+
+def test_a_replica_that_lost_the_log_lets_nobody_in_by_what_it_knew_and_ends_what_it_let_in(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        spec = {"role": "viewer", "hash": "sha256:" + hashlib.sha256(b"k").hexdigest()}
+        await store.writer.write(
+            admission.create(APIKEY, {"metadata": {"name": "k", "namespace": "default"}, "spec": spec})
+        )
+        hub = Hub(store.url)
+        keys = Keys(store, hub, digest("admin"), Uses(store.pool))
+        await hub.start()
+        await keys.start()
+        who = await keys.identify(calling("k"))
+        assert who.name == "k" and keys.holds(who)
+        await hub.stop()  # nobody reads the log from here on
+        hub.alive_at = asyncio.get_running_loop().time() - TRUSTED + 1
+        assert keys.holds(who)
+        hub.alive_at -= 1
+        assert not keys.holds(who)
+        for key in ("k", "nobody"):
+            with pytest.raises(ApiError, match="lost its change log") as refused:
+                await keys.identify(calling(key))
+            assert refused.value.status == 503
+        assert (await keys.identify(calling("admin"))).role == "admin", "its key is not from the log"
+
+    with_store(body)
+
+
+def test_uses_are_noted_once_a_minute_and_written_later_where_the_database_is_away(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        now = [0.0]
+        noted = Uses(AsyncConnectionPool(store.url, open=False), lambda: now[0])
+        uid = "00000000-0000-7000-8000-000000000001"
+
+        async def written() -> list[Any]:
+            async with store.pool.connection() as connection:
+                found = await connection.execute("SELECT address, round(extract(epoch FROM now() - at)) FROM key_uses")
+                return await found.fetchall()
+
+        noted.note(uid, calling("k"))
+        await noted.flush()  # its pool gives no connections
+        assert await written() == []
+        now[0], noted.pool = NOTED_EVERY - 1, store.pool
+        noted.note(uid, {"client": None})
+        await noted.flush()
+        assert await written() == [("10.1.2.3", NOTED_EVERY - 1)], "when and from where it was noted"
+        now[0] = NOTED_EVERY
+        noted.note(uid, {"client": None})
+        await noted.flush()
+        assert await written() == [("", 0)]
+
+    with_store(body)
