@@ -14,12 +14,14 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import orjson
 
 from casare_api.decisions.access import ANONYMOUS, Identity
 from casare_api.kinds import Object
 from casare_api.kinds.apikey import APIKEY
+from casare_api.kinds.robot import ROBOT
 from casare_api.machinery import times
 from casare_api.machinery.errors import ApiError, Cause
 from casare_apiserver.watch import Hub
@@ -29,7 +31,7 @@ from casare_store.changes import Change
 from casare_store.store import Store
 
 ADMIN = Identity("admin", "admin")
-MOST_ORPHANED = 10_000  # keys of deleted robots that are remembered
+MOST_NOTED = 10_000  # robots that were deleted, and keys of theirs
 LOOK_AGAIN = 60.0  # seconds after which a key's expiry is looked at again: clocks are set now and then
 
 
@@ -58,12 +60,14 @@ class Keys:
     _behind: timedelta = timedelta()  # how far this machine's clock is behind the database's
     _timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)  # key's uid -> what ends it at its expiry
     _early: list[Change] | None = None  # changes that came while all keys were being read
-    _orphaned: dict[str, str] = field(default_factory=dict)  # hash of a key that went with its robot -> that one's name
+    _gone: dict[str, Object] = field(default_factory=dict)  # hash of a deleted key that was one robot's own -> the key
+    _deleted: dict[str, None] = field(default_factory=dict)  # uids of deleted robots
     _looking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
 
     async def start(self) -> None:
         """Reads all keys, and follows the log from there."""
         self.hub.listen(APIKEY, self._see)
+        self.hub.listen(ROBOT, self._see_robot)
         self.hub.begin_anew.append(self._read_all)
         await self._read_all()
 
@@ -92,7 +96,7 @@ class Keys:
             await self._catch_up()
             found = self._find(digest(key))
         if found is None:
-            raise _refusal(self._orphaned.get(digest(key)))
+            raise self._refusal(digest(key))
         return found
 
     def holds(self, identity: Identity) -> bool:
@@ -150,13 +154,22 @@ class Keys:
             self._hash_of[uid] = hashed
             self._start_timer(uid, known)
 
+    def _see_robot(self, change: Change) -> None:
+        if change.type == "DELETED":
+            _note(self._deleted, change.uid, None)
+
     def _remember(self, key: Object) -> None:
-        """Notes the robot with which a key went, so that its agent is told if it comes."""
-        hashed = key["spec"].get("hash")
-        if hashed and _robot_of(key) is not None:
-            while len(self._orphaned) >= MOST_ORPHANED:
-                self._orphaned.pop(next(iter(self._orphaned)))
-            self._orphaned[hashed] = str(key["spec"].get("robotName"))
+        """Notes the key of one robot, which may have gone with it: its agent is told if it comes."""
+        if key["spec"].get("hash") and _robot_of(key) is not None:
+            _note(self._gone, key["spec"]["hash"], key)
+
+    def _refusal(self, hashed: str) -> ApiError:
+        """401; for a key that went with its robot it says why: its agent can't tell that from a key that is wrong."""
+        key = self._gone.get(hashed)
+        if key is None or _robot_of(key) not in self._deleted:
+            return ApiError.unauthorized()
+        why = f'robot "{key["spec"].get("robotName")}" was deleted, and its key with it'
+        return ApiError(401, "Unauthorized", why, {"causes": [Cause("", "RobotDeleted", why).body()]})
 
     def _start_timer(self, uid: str, known: _Known) -> None:
         """Ends the key when it runs out, whether or not the controller is there to say so."""
@@ -191,12 +204,11 @@ def _robot_of(key: Object) -> str | None:
     return next((owner["uid"] for owner in owners if owner["kind"] == "Robot"), None)
 
 
-def _refusal(robot: str | None) -> ApiError:
-    """401, and for the key of a robot that was deleted why: its agent can't tell it from a key that is wrong."""
-    if robot is None:
-        return ApiError.unauthorized()
-    why = f'robot "{robot}" was deleted, and its key with it'
-    return ApiError(401, "Unauthorized", why, {"causes": [Cause("", "RobotDeleted", why).body()]})
+def _note(known: dict[str, Any], key: str, value: Any) -> None:
+    """Keeps what was noted last."""
+    while len(known) >= MOST_NOTED:
+        known.pop(next(iter(known)))
+    known[key] = value
 
 
 def presented(scope: Scope) -> str:
