@@ -16,8 +16,8 @@ _ROBOT = """t.head
  || '","slots":{"total":' || t.slots || ',"used":' || coalesce(u.used, 0) || '},'
  || CASE WHEN l.robot_uid IS NULL THEN ''
          ELSE '"lastSeenTime":"' || to_char(l.last_seen, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || '",' END
- || coalesce('"displayName":' || to_json(t.display || CASE WHEN d.shared
-        THEN ' (' || right(t.uid::text, 8) || ')' ELSE '' END)::text || ',', '')
+ || coalesce('"displayName":"' || t.display || CASE WHEN d.shared
+        THEN ' (' || right(t.uid::text, 8) || ')' ELSE '' END || '",', '')
  || t.tail"""
 _ROBOT_FROM = """robots t LEFT JOIN leases l ON l.robot_uid = t.uid
  CROSS JOIN LATERAL (SELECT count(*) AS used FROM jobs j
