@@ -23,7 +23,7 @@ from casare_agent.enrolment import Enrolment
 from casare_agent.loop import ENDED, REFUSED, RESTART, Agent
 from casare_agent.workshop import InUse, Workshop, locked
 from casare_api.machinery.errors import ApiError
-from casare_client import Client, Config, NoServer
+from casare_client import Client, Config, NoServer, Unreachable
 
 USAGE = 2
 _log = logging.getLogger("casare.agent")
@@ -120,10 +120,25 @@ def _client(settings: config.Settings, key: str) -> Client:
 
 
 def _forget(settings: config.Settings) -> None:
-    """A person says that the robot shall be there again: as a new one. Raises OSError."""
+    """A person says that the robot shall be there again: as a new one, unless it is there still. Raises OSError."""
+    known = memory.load(settings.directory)
+    if known is None or _is_there(settings, known):
+        return
     memory.forget(settings.directory)
     if settings.api_key is None:
         keyring.forget(settings.directory)
+
+
+def _is_there(settings: config.Settings, known: memory.Memory) -> bool:
+    """Whether it is the robot still; a key that nobody can replace is not given away for a server that is away."""
+    with _client(settings, keyring.load(settings.directory, settings.secret)) as client:
+        try:
+            robot = client.get("Robot", settings.name, known.namespace)
+        except ApiError as error:
+            return error.status not in (401, 404)
+        except Unreachable:
+            return True
+    return bool(robot["metadata"]["uid"] == known.uid)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -120,10 +120,9 @@ class Agents:
 
     async def report(self, request: Request, target: Target) -> None:
         body = _parse(await request.body(MAX_REPORT))
-        robot = await self.robot(target.namespace or "", target.name or "")
+        is_own = request.identity.role == "robot"
+        robot = await (self.own(request.identity) if is_own else self.robot(target.namespace or "", target.name or ""))
         uid, is_approved = robot["metadata"]["uid"], approval.is_approved(robot)
-        if request.identity.robot_uid not in (None, uid):  # another robot of this name
-            raise ApiError.not_found(ROBOT, target.name or "")
         instance = request.query.get("instance")
         if instance is not None and not (
             instances.is_holder(robot, instance) and instances.is_told(robot, body.agent)
@@ -150,6 +149,13 @@ class Agents:
         if (due := self.key_due(request.identity)) is not None:
             answer["rotateKey"] = due
         await request.object(200, answer)
+
+    async def own(self, who: Identity) -> Object:
+        """The Robot that a robot's key is for. Raises ApiError 404 where it is not there: not another of its name."""
+        robot = await self.robot(who.namespace or "", who.robot_name or "")
+        if who.robot_uid not in (None, robot["metadata"]["uid"]):
+            raise ApiError.not_found(ROBOT, who.robot_name or "")
+        return robot
 
     async def robot(self, namespace: str, name: str) -> Object:
         """The Robot, as of a moment ago. Raises ApiError 404 when it was deleted."""
@@ -234,7 +240,7 @@ class Agents:
     async def _has_attempt(self, request: Request, job: Object, attempt: int) -> bool:
         """Whether the caller's robot runs or ran this attempt."""
         who = request.identity
-        robot = await self.robot(who.namespace or "", who.robot_name or "")
+        robot = await self.own(who)
         uid, status = robot["metadata"]["uid"], job.get("status") or {}
         if status.get("robotUID") == uid and status.get("attempt") == attempt:
             return True

@@ -151,7 +151,7 @@ class Artifacts:
             return job, current if attempt is None else attempt
         if attempt is None or "uid" not in request.query:
             raise ApiError.bad_request("a robot's file needs ?uid=UID&attempt=NUMBER")
-        robot = await self.agents.robot(request.identity.namespace or "", request.identity.robot_name or "")
+        robot = await self.agents.own(request.identity)
         if attempt != current or status.get("robotUID") != robot["metadata"]["uid"]:
             raise ApiError.conflict(JOB, name, f"attempt {attempt} is not this robot's, or is over")
         await self._check_open(job)

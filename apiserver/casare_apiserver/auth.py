@@ -15,6 +15,7 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import orjson
 
@@ -22,6 +23,7 @@ from casare_api.decisions import keys as rules
 from casare_api.decisions.access import ANONYMOUS, Identity
 from casare_api.kinds import Object
 from casare_api.kinds.apikey import APIKEY
+from casare_api.kinds.robot import ROBOT
 from casare_api.machinery.errors import ApiError, Cause
 from casare_apiserver.cutting import Open
 from casare_apiserver.oidc import SignIns, is_token
@@ -34,7 +36,7 @@ from casare_store.store import Store
 
 ADMIN = Identity("admin", "admin")
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
-MOST_ORPHANED = 10_000  # keys of deleted robots that are remembered
+MOST_NOTED = 10_000  # robots that were deleted, and keys of theirs
 LOOK_AGAIN = 60.0  # seconds after which a key's expiry is looked at again: clocks are set now and then
 
 
@@ -71,12 +73,14 @@ class Keys:
     _behind: timedelta = timedelta()  # how far this machine's clock is behind the database's
     _timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)  # by hash: what ends a key at its expiry
     _early: list[Change] | None = None  # changes that came while all keys were being read
-    _orphaned: dict[str, str] = field(default_factory=dict)  # hash of a key that went with its robot -> that one's name
+    _gone: dict[str, Object] = field(default_factory=dict)  # hash of a deleted key that was one robot's own -> the key
+    _deleted: dict[str, None] = field(default_factory=dict)  # uids of deleted robots
     _looking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
 
     async def start(self) -> None:
         """Reads all keys, and follows the log from there."""
         self.hub.listen(APIKEY, self._see)
+        self.hub.listen(ROBOT, self._see_robot)
         self.hub.begin_anew.append(self._read_all)
         await self._read_all()
 
@@ -120,7 +124,7 @@ class Keys:
             found = self._find(digest(key))
         if found is None:
             self.on_unknown(scope, True)
-            raise _refusal(self._orphaned.get(digest(key)))
+            raise self._refusal(digest(key))
         if found.key_uid is not None:
             self.uses.note(found.key_uid, scope)
         return found
@@ -195,14 +199,23 @@ class Keys:
                 self._hashes_of.setdefault(uid, set()).add(hashed)
                 self._start_timer(uid, hashed, known)
 
+    def _see_robot(self, change: Change) -> None:
+        if change.type == "DELETED":
+            _note(self._deleted, change.uid, None)
+
     def _remember(self, key: Object) -> None:
-        """Notes the robot with which a key went, so that its agent is told if it comes."""
-        if _robot_of(key) is None:
-            return
-        for hashed in filter(None, (key["spec"].get("hash"), (key.get("status") or {}).get("previousHash"))):
-            while len(self._orphaned) >= MOST_ORPHANED:
-                self._orphaned.pop(next(iter(self._orphaned)))
-            self._orphaned[hashed] = str(key["spec"].get("robotName"))
+        """Notes the key of one robot, which may have gone with it: its agent is told if it comes."""
+        if _robot_of(key) is not None:
+            for hashed in filter(None, (key["spec"].get("hash"), (key.get("status") or {}).get("previousHash"))):
+                _note(self._gone, hashed, key)
+
+    def _refusal(self, hashed: str) -> ApiError:
+        """401; for a key that went with its robot it says why: its agent can't tell that from a key that is wrong."""
+        key = self._gone.get(hashed)
+        if key is None or _robot_of(key) not in self._deleted:
+            return ApiError.unauthorized()
+        why = f'robot "{key["spec"].get("robotName")}" was deleted, and its key with it'
+        return ApiError(401, "Unauthorized", why, {"causes": [Cause("", "RobotDeleted", why).body()]})
 
     def _start_timer(self, uid: str, hashed: str, known: _Known) -> None:
         """Ends the key when it runs out, whether or not the controller is there to say so."""
@@ -247,12 +260,11 @@ def _robot_of(key: Object) -> str | None:
     return next((owner["uid"] for owner in owners if owner["kind"] == "Robot"), None)
 
 
-def _refusal(robot: str | None) -> ApiError:
-    """401, and for the key of a robot that was deleted why: its agent can't tell it from a key that is wrong."""
-    if robot is None:
-        return ApiError.unauthorized()
-    why = f'robot "{robot}" was deleted, and its key with it'
-    return ApiError(401, "Unauthorized", why, {"causes": [Cause("", "RobotDeleted", why).body()]})
+def _note(known: dict[str, Any], key: str, value: Any) -> None:
+    """Keeps what was noted last."""
+    while len(known) >= MOST_NOTED:
+        known.pop(next(iter(known)))
+    known[key] = value
 
 
 def presented(scope: Scope) -> str:

@@ -316,7 +316,7 @@ class Router:
     async def _own_jobs_only(self, request: Request, target: Target, verb: Verb) -> None:
         """A robot's key sees the jobs of its robot and no others."""
         who = request.identity
-        robot = await self.agents.robot(who.namespace or "", who.robot_name or "")
+        robot = await self.agents.own(who)
         uid = robot["metadata"]["uid"]
         if verb == "get":
             job = await self.agents.job(target)

@@ -338,4 +338,4 @@ def _check_reach(request: Request, kind: Kind, old: Object | None, new: Object) 
                                          "spec.serves can name no other")
     if who.role == "robot" and not robot_may_write(who, old, new):
         raise ApiError(403, "Forbidden", f'the key of robot "{who.robot_name}" can write only that robot, and not '
-                                         f"{', '.join(sorted(PEOPLE_DECIDE))}")
+                                         f"{', '.join(sorted(PEOPLE_DECIDE))}, nor what its enrolment decided")

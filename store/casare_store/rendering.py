@@ -18,8 +18,8 @@ _ROBOT_SEEN = f"""t.head || '"phase":"' || {ROBOT_PHASE}""" + """
  || '","slots":{"total":' || t.slots || ',"used":' || coalesce(u.used, 0) || '},'
  || CASE WHEN l.robot_uid IS NULL THEN ''
          ELSE '"lastSeenTime":"' || to_char(l.last_seen, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || '",' END
- || coalesce('"displayName":' || to_json(t.display || CASE WHEN d.shared
-        THEN ' (' || right(t.uid::text, 8) || ')' ELSE '' END)::text || ',', '')
+ || coalesce('"displayName":"' || t.display || CASE WHEN d.shared
+        THEN ' (' || right(t.uid::text, 8) || ')' ELSE '' END || '",', '')
  || """
 _ROBOT_STORED = _ROBOT_SEEN + "t.tail"
 # What it measured is for readers alone: it changes all the time, and no history is made of it.

@@ -104,7 +104,8 @@ def test_an_agent_swaps_its_token_for_a_key_once(place: Place) -> None:
     assert line.startswith("casare agent: the server does not let this computer join: join token ")
     first.kill()
     first.wait()
-    again = place.start(CASARE_JOIN_TOKEN=token, CASARE_ROBOT_TAGS="sap", CASARE_ENVIRONMENT="staging")
+    more = {"CASARE_ROBOT_TAGS": "sap", "CASARE_ENVIRONMENT": "staging"}
+    again = place.start("--enlist-again", CASARE_JOIN_TOKEN=token, **more)  # it is there: nothing to do
     place.until(lambda: "changed to this agent's settings" in place.said, "it has its key still")
     spec = place.admin.get("Robot", place.name)["spec"]
     assert (spec["tags"], spec["environment"]) == (["sap"], "production")
@@ -136,7 +137,7 @@ def test_a_deleted_robot_does_not_come_back_by_a_restart(place: Place, by: str) 
         spec = {"role": "robot", "robotName": place.name}
         place.admin.create({"apiVersion": API, "kind": "ApiKey", "metadata": {"name": place.name}, "spec": spec})
         settings = {"CASARE_ORCHESTRATOR_API_KEY": place.admin.issue_key(place.name)}
-    process = place.start(**settings)
+    process = place.start("--enlist-again", **settings)
     place.is_idle()
     place.admin.delete("Robot", place.name)
     assert process.wait(timeout=60) == 4

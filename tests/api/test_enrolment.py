@@ -191,11 +191,20 @@ def test_a_robot_that_is_deleted_does_not_come_back_by_its_own_key(api: Api) -> 
     assert own.call("POST", api.path("Robot"), robot).status_code in (401, 403)
     api.create("Robot", "pc-07", {"spec": {}})  # a new one of this name is not its own
     assert report(api, said["key"]).status_code in (401, 404)
+    jobs = own.call("GET", own.path("Job"), params={"fieldSelector": f"status.robotUID={said['robotUID']}"})
+    assert jobs.status_code in (401, 404), "nor are the new one's jobs its own"
     until(lambda: api.find("ApiKey", "pc-07") is None, "its key goes with it")
     told = report(api, said["key"])
     assert 'robot "pc-07" was deleted, and its key with it' in message(told, 401)
     assert told.json()["details"]["causes"][0]["reason"] == "RobotDeleted"
     assert is_status(report(api, said["key"] + "x"), 401) and "deleted" not in report(api, said["key"] + "x").text
+
+
+def test_a_key_that_was_deleted_says_nothing_of_its_robot(api: Api) -> None:
+    said = joined(api, issue(api))
+    api.delete("ApiKey", "pc-07")
+    told = message(report(api, said["key"]), 401)
+    assert "deleted" not in told and api.find("Robot", "pc-07") is not None
 
 
 def test_a_job_that_ran_on_a_robot_that_joined_goes_on_elsewhere(api: Api) -> None:
