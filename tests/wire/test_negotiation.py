@@ -158,11 +158,11 @@ def test_a_watched_table_names_its_columns_once(robots: Api) -> None:
 
 def test_a_watched_table_tells_of_later_changes_alike(robots: Api) -> None:
     since = robots.rv()
-    robots.changed("Robot", "a", {"spec": {"desiredState": "Paused"}})
+    robots.changed("Robot", "a", {"spec": {"environment": "staging"}})  # nothing that a duty answers to
     robots.delete("Robot", "b")
     changed, gone = events(robots, KUBECTL, resourceVersion=since, includeObject="Object")
-    assert changed["type"] == "MODIFIED" and changed["object"]["rows"][0]["cells"][:2] == ["a", "Pending,Paused"]
-    assert changed["object"]["rows"][0]["object"]["spec"]["desiredState"] == "Paused"
+    assert changed["type"] == "MODIFIED" and changed["object"]["rows"][0]["cells"][:4] == ["a", "Pending", "0/1", "staging"]
+    assert changed["object"]["rows"][0]["object"]["spec"]["environment"] == "staging"
     assert gone["type"] == "DELETED" and gone["object"]["rows"][0]["cells"][0] == "b"
     assert int(changed["object"]["metadata"]["resourceVersion"]) < int(gone["object"]["metadata"]["resourceVersion"])
 
