@@ -52,7 +52,7 @@ def fleet(postgres: embedded.Server, tmp_path_factory: pytest.TempPathFactory) -
         for name in ROBOTS:
             start(made, name)
         with made.client() as client:
-            until(lambda: phases(client) == dict.fromkeys(ROBOTS, "Idle"), lambda: f"they are there: {phases(client)}")
+            until(lambda: phases(client) == dict.fromkeys(ROBOTS, "Idle"), lambda: f"they are there: {phases(client)}", 90)
         yield made
 
 
