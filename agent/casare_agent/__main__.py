@@ -26,20 +26,28 @@ from casare_api.machinery.errors import ApiError
 from casare_client import Client, Config, NoServer, Unreachable
 
 USAGE = 2
+ENLIST_AGAIN = "--enlist-again"
 _log = logging.getLogger("casare.agent")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs an agent, or several; the exit code. One that is asked to restart becomes a new process in its own place."""
-    while (code := _once(arguments)) == RESTART:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    while (code := _once(given)) == RESTART:
         _log.info("restarting")
+        given, whole = again(given), [sys.executable, *again(sys.orig_argv[1:])]
         if sys.platform == "win32":  # no process can become another there: all but the program itself is made anew
             continue
         try:
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the very program that runs
+            os.execv(sys.executable, whole)  # noqa: S606 - the very program that runs
         except OSError as error:
             return _complain(f"can't be started again: {error.strerror or error}", RESTART)
     return code
+
+
+def again(arguments: Sequence[str]) -> list[str]:
+    """What a program is started with that restarts by itself: a robot was to be made again once."""
+    return [one for one in arguments if one != ENLIST_AGAIN]
 
 
 def _once(arguments: Sequence[str] | None) -> int:
@@ -47,7 +55,7 @@ def _once(arguments: Sequence[str] | None) -> int:
     try:
         if len(given.config) > 1:
             _set_up_log(given.verbose)
-            more = [*(["-v"] if given.verbose else []), *(["--enlist-again"] if given.enlist_again else [])]
+            more = [*(["-v"] if given.verbose else []), *([ENLIST_AGAIN] if given.enlist_again else [])]
             return Crew(given.config, more).run()
         settings = config.load(*given.config)
     except config.ConfigError as error:
@@ -142,13 +150,15 @@ def _is_there(settings: config.Settings, known: memory.Memory) -> bool:
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="casare agent", description="Runs this computer as a robot of the fleet.")
+    parser = argparse.ArgumentParser(
+        prog="casare agent", description="Runs this computer as a robot of the fleet.", allow_abbrev=False
+    )
     parser.add_argument(
         "--config", type=Path, action="append", default=[], metavar="FILE",
         help="settings, as .env lines or YAML; several files are several robots",
     )  # fmt: skip
     parser.add_argument(
-        "--enlist-again", action="store_true", help="make the robot again though it was deleted at the server"
+        ENLIST_AGAIN, action="store_true", help="make the robot again though it was deleted at the server"
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say more")
     parser.add_argument(MEMBER, action="store_true", help=argparse.SUPPRESS)

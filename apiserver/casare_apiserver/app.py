@@ -87,7 +87,7 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     events = Recorder(store.writer, "apiserver")
     agents = Agents(store, hub, heartbeats, events)
     addresses, limits, refusals = Addresses.parse(settings.trusted_proxies), Limits.of(settings), Refusals(store)
-    uses = Uses(store.pool)
+    uses = Uses(store.pool, addresses.of)
     keys = Keys(
         store, hub, admin_hash, uses,
         lambda scope, is_bad: limits.check_stranger(addresses.of(scope), counts=is_bad), sign_ins=sign_ins,

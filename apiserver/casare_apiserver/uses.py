@@ -29,6 +29,7 @@ class Uses:
     """The uses of keys in one apiserver process."""
 
     pool: Pool
+    address: Callable[[Scope], str] = lambda scope: (scope.get("client") or ("",))[0]  # of whoever asks
     clock: Callable[[], float] = monotonic
     _noted: dict[str, float] = field(default_factory=dict)  # by the key's uid
     _waiting: dict[str, tuple[float, str]] = field(default_factory=dict)  # when and from where
@@ -52,7 +53,7 @@ class Uses:
         now = self.clock()
         if now - self._noted.get(key_uid, -NOTED_EVERY) >= NOTED_EVERY:
             self._noted[key_uid] = now
-            self._waiting[key_uid] = now, (scope.get("client") or ("",))[0]
+            self._waiting[key_uid] = now, self.address(scope)
 
     def forget(self, key_uid: str) -> None:
         """The key is not good any more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from casare_agent.__main__ import again
 from casare_agent.restart import FILE, Restart
 
 
@@ -36,3 +37,7 @@ def test_where_it_cannot_be_noted_the_agent_stays_and_goes_on(tmp_path: Path) ->
     restart.hear("a")
     assert not restart.note() and not restart.is_wanted and restart.handled == "a"
     assert Restart(tmp_path).handled is None
+
+
+def test_a_robot_that_was_to_be_made_again_is_made_again_once() -> None:
+    assert again(["-m", "casare_agent", "--enlist-again", "--config", "a.env"]) == ["-m", "casare_agent", "--config", "a.env"]

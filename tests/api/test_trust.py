@@ -55,7 +55,7 @@ def test_a_replica_that_lost_the_log_lets_nobody_in_by_what_it_knew_and_ends_wha
 def test_uses_are_noted_once_a_minute_and_written_later_where_the_database_is_away(with_store: Any) -> None:
     async def body(store: Store) -> None:
         now = [0.0]
-        noted = Uses(AsyncConnectionPool(store.url, open=False), lambda: now[0])
+        noted = Uses(AsyncConnectionPool(store.url, open=False), clock=lambda: now[0])
         uid = "00000000-0000-7000-8000-000000000001"
 
         async def written() -> list[Any]:
