@@ -21,6 +21,9 @@ _ONE = {"get": "get", "head": "get", "put": "update", "patch": "patch", "delete"
 _ALL = {**_ONE, "get": "list", "delete": "deletecollection"}
 
 
+_WATCHED = {kind.plural for kind in SERVED}
+
+
 @dataclass(frozen=True)
 class Route:
     """One request that can be made of an object that there is not; `does` is `jobs/log create`."""
@@ -29,7 +32,6 @@ class Route:
     path: str
     does: str
     namespace: str | None
-    is_namespaced: bool
 
     def __str__(self) -> str:
         return f"{self.method} {self.path} ({self.does})"
@@ -60,11 +62,9 @@ def routes(api: Api, namespaces: list[str]) -> Iterator[Route]:
             for method in methods:
                 verb = (_ONE if meant.name else _ALL)[method]
                 verb = "create" if (meant.plural, method) == ("blobs", "put") else verb
-                kind = next(one for one in SERVED if one.plural == meant.plural) if meant.plural != "blobs" else None
-                is_namespaced = kind is None or kind.namespaced
-                yield Route(method.upper(), filled, f"{named} {verb}", namespace, is_namespaced)
-                if verb == "list":
-                    yield Route("GET", f"{filled}?{NEVER}", f"{named} watch", namespace, is_namespaced)
+                yield Route(method.upper(), filled, f"{named} {verb}", namespace)
+                if verb == "list" and meant.plural in _WATCHED:
+                    yield Route("GET", f"{filled}?{NEVER}", f"{named} watch", namespace)
 
 
 def undocumented(api: Api) -> set[tuple[str, str]]:
