@@ -83,6 +83,18 @@ async def end_leases(connection: Connection, moments: Mapping[str, datetime]) ->
     return cursor.rowcount
 
 
+# In the order in which heartbeats lock them.
+_TAKE_OFFLINE = """
+UPDATE leases SET online = false WHERE robot_uid IN (
+    SELECT robot_uid FROM leases WHERE robot_uid = ANY(%s::uuid[]) AND online AND expires_at < clock_timestamp()
+    ORDER BY robot_uid FOR UPDATE) RETURNING robot_uid::text"""
+
+
+async def take_offline(batch: Batch, robots: Sequence[str]) -> list[str]:
+    """Nothing is placed any more on those of these robots (uid) whose lease is over; which they were."""
+    return [uid for (uid,) in await batch.select(_TAKE_OFFLINE, (list(robots),))]
+
+
 _HELD = f"""
 SELECT k.uid::text, r.uid::text FROM apikeys k LEFT JOIN robots r ON r.namespace = k.namespace AND r.name = k.robot_name
 WHERE {_GOING.format("k")} AND strpos(k.head, '"{HELD}"') > 0 ORDER BY k.rv LIMIT %s"""

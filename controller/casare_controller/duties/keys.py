@@ -17,6 +17,8 @@ from casare_api.decisions.revoking import Lockout
 from casare_api.kinds import Object
 from casare_api.kinds.apikey import APIKEY
 from casare_api.kinds.job import JOB
+from casare_api.kinds.robot import ROBOT
+from casare_controller.duties.presence import with_ready
 from casare_controller.isolating import Aside
 from casare_store import lockouts
 from casare_store.batch import Batch
@@ -87,7 +89,11 @@ class Keys:
         return moved
 
     async def _move(self, robots: Sequence[str], uids: Sequence[str]) -> int:
+        """Moves jobs, and takes their robots offline in the same transaction: or else they may get them again."""
         async with self.store.batch() as batch:
+            gone = await lockouts.take_offline(batch, robots)
+            for robot in await batch.objects(ROBOT, "t.uid = ANY(%s::uuid[])", (gone,)):
+                batch.stage(ROBOT, robot, with_ready(robot, False, batch.now))
             wanted = set(uids)
             changed = [
                 batch.stage(JOB, job, after) or after
