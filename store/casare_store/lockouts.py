@@ -68,13 +68,15 @@ def _grouped(rows: list[tuple[Any, ...]]) -> Keys:
     return found
 
 
-# A heartbeat that came before the key went bad may be written a moment later. Whoever is heard of after that calls
-# with another key than its own, which it may. Rows in the order in which heartbeats lock them.
+# A heartbeat that came before the key went bad may be written a moment later: as the lease says that the robot was
+# seen after that, it changes nothing. Whoever is heard of later still calls with another key than its own, which it
+# may. Rows in the order in which heartbeats lock them.
 _END_LEASES = """
-UPDATE leases SET expires_at = clock_timestamp() - interval '1 second' WHERE robot_uid IN (
-    SELECT l.robot_uid FROM leases l JOIN unnest(%s::uuid[], %s::timestamptz[]) AS n(uid, at) ON n.uid = l.robot_uid
-    WHERE l.expires_at > clock_timestamp() AND l.last_seen <= n.at + interval '3 seconds'
-    ORDER BY l.robot_uid FOR UPDATE OF l)"""
+UPDATE leases l SET expires_at = clock_timestamp() - interval '1 second', last_seen = greatest(l.last_seen, n.until)
+FROM (SELECT l.robot_uid, k.at + interval '3 seconds' AS until
+      FROM leases l JOIN unnest(%s::uuid[], %s::timestamptz[]) AS k(uid, at) ON k.uid = l.robot_uid
+      WHERE l.expires_at > clock_timestamp() AND l.last_seen <= k.at + interval '3 seconds'
+      ORDER BY l.robot_uid FOR UPDATE OF l) n WHERE n.robot_uid = l.robot_uid"""
 
 
 async def end_leases(connection: Connection, moments: Mapping[str, datetime]) -> int:

@@ -24,6 +24,7 @@ def test_what_a_robot_measures_is_read_in_get_and_list_and_moves_no_version(
     rob.report(telemetry={"cpuPercent": 1})
     until(lambda: api.get("Robot", rob.name)["status"]["phase"] == "Idle", "it is there")
     until(lambda: telemetry(api.get("Robot", rob.name)), "its first heartbeat is written")
+    until(lambda: "Schedulable" in str(api.get("Robot", rob.name)["status"]["conditions"]), "duties have seen it")
     before = api.get("Robot", rob.name)["metadata"]
     rob.report(telemetry=MEASURED)
     until(lambda: telemetry(api.get("Robot", rob.name)) == MEASURED, "the last one counts")

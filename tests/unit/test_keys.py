@@ -142,7 +142,7 @@ def test_a_revocation_has_a_time_and_can_be_taken_back() -> None:
 
 
 def test_a_robots_key_may_be_rotated_by_itself_and_is_given_no_other_way() -> None:
-    who = Identity("k", "robot", "team", "r", "uid", ONE, "k")
+    who = Identity("k", "robot", "team", "r", "uid", key_hash=ONE, key_name="k")
 
     def may(subresource: str | None, namespace: str = "team", verb: Verb = "create", name: str | None = "k") -> bool:
         return allowed(who, Attempted(verb, "apikeys", subresource, namespace, name))

@@ -32,6 +32,10 @@ TABLES: dict[str, tuple[str, str]] = {
     "Fire": ("NAME SCHEDULE TIME OUTCOME JOB AGE", "REASON"),
     "JoinToken": ("NAME PATTERN ENVIRONMENT STATUS USED EXPIRES AGE", "APPROVAL HINT DESCRIPTION"),
     "ApiKey": ("NAME ROLE ROBOT STATUS HINT AGE", "LAST USED FROM ROTATION EXPIRES DESCRIPTION"),
+    "Role": ("NAME CREATED AT", ""),
+    "ClusterRole": ("NAME CREATED AT", ""),
+    "RoleBinding": ("NAME ROLE AGE", "USERS GROUPS"),
+    "ClusterRoleBinding": ("NAME ROLE AGE", "USERS GROUPS"),
     "Quota": ("NAME WEIGHT RUNNING MAX RUNNING QUEUED MAX QUEUED AGE", "AGING"),
 }
 BODIES: dict[str, dict[str, Any]] = {
@@ -85,7 +89,8 @@ def test_api_resources_are_chosen_by_category_group_and_verb(newest_kubectl: Kub
 
     of_fleet = {f"{kind.plural}.{GROUP}" for kind in KINDS.values() if kind.group == GROUP}
     assert names("--categories=fleet") == of_fleet == names(f"--api-group={GROUP}")
-    assert names("--namespaced=false", "--verbs=list") == {"namespaces"}
+    roles = {f"{plural}.rbac.authorization.k8s.io" for plural in ("clusterroles", "clusterrolebindings")}
+    assert names("--namespaced=false", "--verbs=list") == {"namespaces", *roles}
 
 
 @EVERY
@@ -347,7 +352,7 @@ def test_describe_shows_a_namespace(kubectl: Kubectl, api: Api) -> None:
 @EVERY
 def test_every_kind_can_be_described(newest_kubectl: Kubectl, api: Api, kind: str) -> None:
     name = name_of(kind, "one") if KINDS[kind].namespaced else api.namespace
-    if KINDS[kind].namespaced:
+    if kind != "Namespace":
         api.create(kind, name, BODIES[kind])
     said = newest_kubectl("describe", KINDS[kind].plural, name)
     assert re.match(rf"Name:\s+{name}\n", said.out) and said.err == ""

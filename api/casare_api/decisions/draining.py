@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from casare_api.decisions import lifecycle, skew
+from casare_api.decisions import approval, lifecycle, skew
 from casare_api.decisions.maintenance import NOTHING, Found, Stretch, window_at
 from casare_api.kinds.job import JobPhase
 from casare_api.kinds.kind import Object, dig
@@ -34,6 +34,8 @@ class State(NamedTuple):
 
 def state(robot: Mapping[str, Any]) -> State:
     """As its spec and its status say; there is no clock in it. Offline and full robots are no part of it."""
+    if not approval.is_approved(robot):
+        return State(approval.WHY_NOT)
     spec, status = robot.get("spec") or {}, robot.get("status") or {}
     agent = status.get("agent")
     if skew.refusal(agent) is not None:
@@ -200,6 +202,8 @@ def _schedulable(robot: Object, live: int) -> Said:
     match word:
         case "":
             return "True", "Active", "it takes jobs"
+        case approval.WHY_NOT:
+            return "False", "AwaitingApproval", "it takes no jobs until somebody approves it"
         case "refused":
             return "False", "AgentRefused", skew.refusal(dig(robot, "status", "agent")) or ""
         case "drained" if live:

@@ -148,7 +148,7 @@ class Robot:
         """From a Robot resource and what is observed beside it."""
         meta, spec = obj["metadata"], obj.get("spec") or {}
         total = int(spec.get("maxConcurrentJobs") or 1)
-        why_not, until = draining.state(obj) if approval.is_approved(obj) else (approval.WHY_NOT, "")
+        why_not, until = draining.state(obj)
         made = cls(
             uid=meta["uid"],
             name=meta["name"],
