@@ -25,7 +25,7 @@ from casare_api.kinds.kind import Model, Timestamp
 from casare_api.kinds.robot import ROBOT
 from casare_api.machinery.admission import check_storable
 from casare_api.machinery.errors import ApiError
-from casare_apiserver import options, wire
+from casare_apiserver import auditing, options, wire
 from casare_apiserver.bodies import parse_json
 from casare_apiserver.robots import Robots
 from casare_apiserver.targets import Target
@@ -34,12 +34,13 @@ from casare_apiserver.wire import ClientStalled, Request
 from casare_store import admission, beside, reads
 from casare_store.events import Recorder
 from casare_store.heartbeats import Heartbeats
-from casare_store.operations import Context, Operation
+from casare_store.operations import Answer, Context, Operation
 from casare_store.store import Store
 
 MAX_REPORT = 3 * 1024 * 1024  # bytes
 MAX_SELF = 16 * 1024  # bytes that an agent says about itself, and of progress
 MAX_TELEMETRY = 4 * 1024  # bytes, in every list of robots
+AT_ONCE = 500  # transitions of a report that wait to be written
 MAX_OF_ONE = 8  # transitions of one job in a report
 MAX_OUTPUTS = 256 * 1024  # bytes
 LOG_POLL = 0.3  # seconds between looks at a job's log that is followed
@@ -201,7 +202,10 @@ class Agents:
         _refuse_floods(jobs, answers)
         moved: Moved = {}
         good = [number for number, problem in enumerate(answers) if problem is None]
-        written = await self.store.writer.submit([_operation(robot_uid, jobs[n], n, moved) for n in good])
+        written: list[Answer] = []
+        for start in range(0, len(good), AT_ONCE):  # no robot fills the writer's queue, where others wait
+            some = [_operation(robot_uid, jobs[n], n, moved) for n in good[start : start + AT_ONCE]]
+            written += await self.store.writer.submit(some)
         for number, answer in zip(good, written, strict=True):
             answers[number] = answer if isinstance(answer, ApiError) else None
             if answers[number] is None:
@@ -235,6 +239,7 @@ class Agents:
             minutes = beside.LAST_WORDS.total_seconds() / 60
             why = f"it ended more than {minutes:g} minutes ago: its log is closed"
             raise ApiError.conflict(JOB, target.name or "", why)
+        await auditing.tell_beside(self.store, job)
         await request.answer(204, b"")
 
     async def _has_attempt(self, request: Request, job: Object, attempt: int) -> bool:

@@ -27,7 +27,7 @@ from casare_api.kinds import Object, dig
 from casare_api.kinds.job import JOB
 from casare_api.machinery import times
 from casare_api.machinery.errors import ApiError
-from casare_apiserver import options, wire
+from casare_apiserver import auditing, options, wire
 from casare_apiserver.agents import MAX_INT4, Agents
 from casare_apiserver.targets import Target
 from casare_apiserver.wire import ClientStalled, Request
@@ -101,6 +101,7 @@ class Artifacts:
             place.check(declared, await artifacts.room(self.store.pool, place))
             async with self._turn(place.job_uid):
                 kept, is_new = await self._take(request, target, place, digest)
+        await auditing.tell_beside(self.store, job)
         await request.object(201 if is_new else 200, _shown(kept))
 
     async def _take(

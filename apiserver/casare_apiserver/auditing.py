@@ -17,7 +17,8 @@ from casare_api.decisions import auditing
 from casare_api.decisions.access import READ, Identity
 from casare_api.decisions.audit_chain import Link, Row
 from casare_api.decisions.auditing import Caller
-from casare_api.kinds import GROUP
+from casare_api.kinds import GROUP, Object
+from casare_api.kinds.job import JOB
 from casare_api.machinery import durations, times
 from casare_api.machinery.errors import ApiError
 from casare_apiserver import wire
@@ -25,7 +26,7 @@ from casare_apiserver.wire import Request
 from casare_store import auditing as store_auditing
 from casare_store.store import Store
 
-# What robots say of their work is no deed: see `agents`.
+# What robots say of their work is no deed: see `agents`. Whoever else says it is somebody who did that.
 REPORTS = frozenset({("robots", "report"), ("jobs", "log"), ("jobs", "artifacts")})
 MAX_LIMIT = 1000
 MAX_DIGITS = 18
@@ -33,10 +34,19 @@ MAX_DIGITS = 18
 
 def caller(who: Identity, address: str, verb: str, resource: str, subresource: str | None) -> Caller | None:
     """Whose deed a request is; None where it writes nothing, or only what a robot reports."""
-    if verb in READ or (resource, subresource) in REPORTS:
+    if verb in READ or (who.role == "robot" and (resource, subresource) in REPORTS):
         return None
     full = resource if subresource is None else f"{resource}/{subresource}"
     return Caller(auditing.plain(who.name), who.role, address, verb, full, who.namespace, who.key_uid)
+
+
+async def tell_beside(store: Store, job: Object) -> None:
+    """A row of what somebody who is no robot put beside a job, which no batch of its own tells of."""
+    by = store_auditing.CALLER.get()
+    if by is not None:
+        async with store.batch() as batch:
+            batch.trail.others.append(auditing.beside(by, JOB, job))
+            await batch.commit()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ from casare_store.store import Store
 WRITE_EVERY = 1.0  # seconds
 AGAIN = 60.0  # seconds in which equal refusals are one more row at most
 MOST_KNOWN = 1000  # different ones of the last minute
-BURST, PER_SECOND = 100.0, 0.1  # rows: 3 MB a day at most, whatever anybody tries
+# Rows: 3 MB a day at most, whatever anybody tries. As much for those who are known as for all who are not, so that
+# nobody without a key can hide what somebody with one tries.
+BURST, PER_SECOND = 100.0, 0.05
 log = structlog.get_logger(__name__)
 
 
@@ -64,7 +66,7 @@ class Refusals:
     _counts: dict[Refusal, int] = field(default_factory=dict)  # that are not written yet
     _written: dict[Refusal, float] = field(default_factory=dict)  # when, in the last minute
     _unsaid: int = 0
-    _left: float = BURST
+    _left: dict[bool, float] = field(default_factory=lambda: {True: BURST, False: BURST})  # by whether they are known
     _filled: float = field(default_factory=monotonic)
     _task: asyncio.Task[None] | None = None
 
@@ -93,8 +95,9 @@ class Refusals:
 
     async def _flush(self) -> None:
         taken, unsaid = self._take(monotonic()), 0
-        if self._left >= 1 and self._unsaid:
-            self._left, unsaid, self._unsaid = self._left - 1, self._unsaid, 0
+        if self._left[False] >= 1 and self._unsaid:
+            unsaid, self._unsaid = self._unsaid, 0
+            self._left[False] -= 1
         entries = [auditing.refused(what, count) for what, count in taken.items()]
         entries += [auditing.unsaid(unsaid)] if unsaid else []
         if not entries:
@@ -109,17 +112,18 @@ class Refusals:
 
     def _take(self, now: float) -> dict[Refusal, int]:
         """What may be written now: nothing twice a minute, and no more than a few in all."""
-        self._left = min(BURST, self._left + (now - self._filled) * PER_SECOND)
+        self._left = {known: min(BURST, left + (now - self._filled) * PER_SECOND) for known, left in self._left.items()}
         self._filled = now
         self._written = {what: at for what, at in self._written.items() if now - at < AGAIN}
         taken = {}
         for what in list(self._counts):
             if what in self._written:
                 continue
-            count = self._counts.pop(what)
-            if self._left < 1 or len(self._written) >= MOST_KNOWN:
+            count, is_known = self._counts.pop(what), what.role != "anonymous"
+            if self._left[is_known] < 1 or len(self._written) >= MOST_KNOWN:
                 self._unsaid += count
                 continue
             taken[what] = count
-            self._written[what], self._left = now, self._left - 1
+            self._written[what] = now
+            self._left[is_known] -= 1
         return taken

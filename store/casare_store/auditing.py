@@ -159,8 +159,14 @@ async def due(pool: Pool, age: timedelta) -> Link | None:
     return Link(*found) if found else None
 
 
-def drop(batch: Batch, last: Link) -> None:
-    """Drops all rows up to this one, and says so in the log itself. `batch` is open, and holds nothing else."""
+async def drop(batch: Batch, last: Link) -> None:
+    """Drops all rows up to this one, and says so in the log itself. `batch` is open, and holds nothing else.
+
+    Nothing where another controller has dropped as many while this one hung.
+    """
+    ((begin,),) = await batch.select("SELECT audit_from_seq FROM heads")
+    if begin >= last.seq:
+        return
     batch.also("DELETE FROM audit WHERE seq <= $1::bigint", (str(last.seq),))
     batch.also("UPDATE heads SET audit_from_seq = $1::bigint, audit_from_hash = $2", (str(last.seq), last.hash))
     batch.trail.others.append(auditing.dropped(last.seq, last.hash, DROPPED_AT_ONCE))

@@ -177,3 +177,12 @@ def test_agents_of_other_releases_are_shown_and_those_out_of_range_refused(agent
 def test_what_an_agent_calls_its_version_can_be_no_flood() -> None:
     said = skew.refusal({"version": "a\nb" * 10_000, "protocol": 99}) or ""
     assert "\n" not in said and len(said) < 200
+
+
+def test_a_window_whose_end_is_too_far_to_be_seen_is_looked_at_again() -> None:
+    weekend = {"name": "weekend", "cron": "0 * * * 6,0", "duration": "1h"}
+    saturday = datetime(2026, 11, 28, 0, 20, tzinfo=UTC)
+    judged = draining.judge(robot(maintenanceWindows=[weekend], drain={"then": "Wait"}), saturday)
+    assert judged.drains
+    at = judged.changes_at(saturday)
+    assert at is not None and at <= datetime(2026, 11, 30, 0, 5, tzinfo=UTC)

@@ -106,3 +106,15 @@ def test_a_deleted_key_waits_for_its_jobs_where_there_may_be_any() -> None:
     assert revoking.let_go(others)["metadata"]["finalizers"] == ["example.com/keep"]
     for plain in (key(on_revoke="Finish"), key(hash=None), key(role="viewer")):
         assert revoking.held(plain) is plain
+
+
+@pytest.mark.parametrize("on_revoke", ["Requeue", "Cancel", "Finish"])
+def test_what_runs_with_self_fence_ends_by_its_fence_and_nowhere_begins_before(on_revoke: str) -> None:
+    fenced = job(retry={"onRobotLost": "Requeue", "selfFence": True})
+    after = revoking.fate(fenced, out(on_revoke), NOW)
+    assert after["status"] == fenced["status"] and not revoking.may_finish(fenced, out(on_revoke))
+    assert bool(after["spec"].get("cancel")) is (on_revoke == "Cancel")
+    assert revoking.fate(after, out(on_revoke), NOW) is after, "once"
+    if on_revoke == "Requeue":
+        begun_nowhere = job(is_running=False, retry={"onRobotLost": "Requeue", "selfFence": True})
+        assert revoking.fate(begun_nowhere, out(on_revoke), NOW)["status"]["phase"] == "Queued"

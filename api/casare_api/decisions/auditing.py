@@ -101,6 +101,13 @@ def _many(group: Sequence[Deed]) -> Object:
             "resourceVersion": str(first.rv), "lastResourceVersion": str(last.rv)}  # fmt: skip
 
 
+def beside(by: Caller, kind: Kind, obj: Object) -> Object:
+    """A row of what somebody put beside an object: output, a file."""
+    meta = obj["metadata"]
+    found: Object = {"effect": "changed", "kind": kind.kind, "namespace": meta.get("namespace") or ""}
+    return {**by.said(), **found, "name": meta["name"], "uid": meta["uid"]}
+
+
 def _of(deed: Deed) -> Object:
     found: Object = {"effect": deed.effect, "kind": deed.kind.kind}
     if namespace := deed.meta.get("namespace"):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from casare_api.decisions import keys, lifecycle
-from casare_api.kinds.job import LIVE
+from casare_api.kinds.job import LIVE, JobPhase
 from casare_api.kinds.kind import Object, dig
 from casare_api.machinery import times
 
@@ -48,9 +48,13 @@ def fate(job: Object, out: Lockout, now: datetime) -> Object:
     """A job of a robot that was locked out, as its key's onRevoke says; the same object where that is nothing.
 
     `Requeue` follows the job's own policy: one that may run once at most fails, or waits for its robot to get a key.
+    One that runs with selfFence is left to `lostAfter`, which its agent goes by: no second one begins before it ended.
     """
     if out.on_revoke == "Finish" or not out.covers(job):
         return job
+    if _is_fenced(job):
+        wants_end = out.on_revoke == "Cancel" and not dig(job, "spec", "cancel")
+        return {**job, "spec": {**job["spec"], "cancel": True}} if wants_end else job
     why = f"key {out.key} of robot {dig(job, 'status', 'robotName')} was {out.how}"
     if out.on_revoke == "Cancel":
         return lifecycle.end_cancelled(job, REASON, why, now)
@@ -59,7 +63,11 @@ def fate(job: Object, out: Lockout, now: datetime) -> Object:
 
 def may_finish(job: Object, out: Lockout | None) -> bool:
     """Whether a job stays with its robot, however long that is silent."""
-    return out is not None and out.on_revoke == "Finish" and out.covers(job)
+    return out is not None and out.on_revoke == "Finish" and out.covers(job) and not _is_fenced(job)
+
+
+def _is_fenced(job: Object) -> bool:
+    return lifecycle.phase(job) is JobPhase.RUNNING and bool(dig(job, "spec", "retry", "selfFence"))
 
 
 def held(key: Object) -> Object:

@@ -31,7 +31,7 @@ class Audit:
             if last is None:
                 break
             async with self.store.batch() as batch:
-                auditing.drop(batch, last)
+                await auditing.drop(batch, last)
                 await batch.commit()
             dropped += auditing.DROPPED_AT_ONCE
         return {"dropped": dropped}
