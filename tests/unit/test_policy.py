@@ -340,13 +340,26 @@ def test_a_namespaces_admin_gives_out_keys_there_and_a_key_clerk_only_what_he_is
 
 
 def test_a_key_grants_what_is_bound_to_its_name_and_its_groups() -> None:
-    named = Policy.of([binding("casare:viewer", ("User", "casare:key:team-a:k"), namespace="team-b")])
+    named = Policy.of([binding("cluster-admin", ("User", "casare:key:team-a:k"), namespace="team-a")])
     assert refusal(BOSS, key("viewer"), named) and refusal(BOSS, key("viewer", name="other"), named) == ""
     grouped = Policy.of([binding("casare:viewer", ("Group", "casare:role:viewer"))])
     assert refusal(BOSS, key("viewer"), grouped) and refusal(BOSS, key("operator"), grouped) == ""
     assert refusal(BOSS, key("robot", robotName="pc-01"), grouped) == "", "to robots nothing can be bound"
     both = Policy.of([binding("casare:viewer", ("Group", "casare:role:viewer"), ("Group", "casare:role:admin"))])
     assert refusal(BOSS, key("viewer"), both) == ""
+
+
+@pytest.mark.parametrize("subject", [("User", "casare:key:team-a:k"), ("Group", "casare:role:viewer")])
+def test_what_another_namespace_binds_to_a_key_holds_up_nobody_who_gives_keys(subject: tuple[str, str]) -> None:
+    """Else a tenant could stop all others from making, issuing and rotating keys."""
+    words = [f"w{n}" for n in range(100)]
+    huge = role("huge", {"verbs": words, "apiGroups": words, "resources": words}, namespace="team-b")
+    elsewhere = Policy.of([huge, *(binding(one, subject, namespace="team-b", kind=kind)
+                                   for one, kind in (("cluster-admin", "ClusterRole"), ("huge", "Role")))])  # fmt: skip
+    assert refusal(BOSS, key("viewer"), elsewhere) == ""
+    assert refusal(BOSS, key("viewer", "team-b"), elsewhere), "where he is nobody"
+    here, everywhere = (Policy.of([binding("cluster-admin", subject, namespace=where)]) for where in ("team-a", None))
+    assert refusal(BOSS, key("viewer"), here) and refusal(BOSS, key("viewer"), everywhere), "who holds more is not his to be"
 
 
 def test_what_takes_a_key_back_is_always_allowed_and_what_gives_it_anew_is_not() -> None:
