@@ -56,8 +56,8 @@ def digest(key: str) -> str:
 class Keys:
     """The keys that are good now. What is `open` under one that stops being good is cut.
 
-    `on_unknown` is called before the log is asked about a key that nobody knows, and may refuse to; then, with True,
-    when nobody knows it still.
+    `on_unknown` is called before the log is asked about a key that nobody knows, or a token is verified, and may refuse
+    to; then, with True, when nobody knows it still or it is not good.
     """
 
     store: Store
@@ -117,7 +117,7 @@ class Keys:
             return ANONYMOUS
         found = self._find(digest(key))
         if found is None and self.sign_ins is not None and is_token(key):
-            return await self.sign_ins.identify(key, digest(key))
+            return await self._signed_in(self.sign_ins, scope, key)
         if found is None:
             self.on_unknown(scope, False)
             await self._catch_up()
@@ -129,10 +129,28 @@ class Keys:
             self.uses.note(found.key_uid, scope)
         return found
 
+    async def _signed_in(self, sign_ins: SignIns, scope: Scope, token: str) -> Identity:
+        """The holder of a token; one that was not verified before waits where others were not good."""
+        known = sign_ins.known(digest(token))
+        if known is not None:
+            return known
+        self.on_unknown(scope, False)
+        try:
+            return await sign_ins.identify(token, digest(token))
+        except ApiError as refused:
+            if refused.status == 401:
+                self.on_unknown(scope, True)
+            raise
+
     def holds(self, identity: Identity) -> bool:
-        """Whether what was identified is still good: for answers that go on for long."""
+        """Whether what was identified is still good: for answers that go on for long.
+
+        What is bound to whom is known from the log, too: without it nothing goes on but the admin key's.
+        """
+        if identity.is_of_all:
+            return True
         if identity.key_hash is None:
-            return identity.expires is None or identity.expires > self.clock()
+            return self.hub.is_fresh() and (identity.expires is None or identity.expires > self.clock())
         known = self._by_hash.get(identity.key_hash)
         is_same = known is not None and known.identity == identity and not self._is_over(known)
         return is_same and self.hub.is_fresh()

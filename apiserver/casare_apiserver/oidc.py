@@ -27,6 +27,8 @@ REMEMBERED = 10_000  # tokens
 _ALLOWED = frozenset(one for group in ALGORITHMS.values() for one in group)
 # What pyjwt leaves to us: it would ask this machine's clock.
 _CHECKED = {"require": ["exp", "iss", "aud"], "verify_exp": False, "verify_nbf": False, "verify_iat": False}
+# What comes of bytes that anybody may send: also numbers that are too big, and brackets that are too deep.
+_MALFORMED = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 log = structlog.get_logger(__name__)
 
 
@@ -50,24 +52,34 @@ class SignIns:
         trust = ssl.create_default_context(cafile=str(ca_file) if ca_file is not None else None)
         return cls(Issuer(url, trust), audience, claims, now)
 
+    def known(self, digest: str) -> Identity | None:
+        """The holder of a token that was found good before, and is."""
+        self._forget_after_renewal()
+        known = self._found.get(digest)
+        return known if known is not None and known.expires is not None and known.expires > self.now() else None
+
     async def identify(self, token: str, digest: str) -> Identity:
         """The holder of a token. Raises ApiError 401, 503."""
-        if self._version != self.issuer.version:
-            self._found.clear()
-            self._version = self.issuer.version
-        known = self._found.get(digest)
-        if known is not None and known.expires is not None and known.expires > self.now():
+        known = self.known(digest)
+        if known is not None:
             return known
         try:
             found = signin.identity(await self._verified(token), self.claims, self.now())
         except NotSignedIn as why:
             log.info("a sign-in was refused", why=str(why))
             raise ApiError(401, "Unauthorized", f"Unauthorized: {why}") from None
+        self._forget_after_renewal()  # it was verified with the keys as they are now
         self._found.pop(digest, None)
         while len(self._found) >= REMEMBERED:
             self._found.pop(next(iter(self._found)))
         self._found[digest] = found
         return found
+
+    def _forget_after_renewal(self) -> None:
+        """What was found with other keys of the issuer than it has now is looked at again."""
+        if self._version != self.issuer.version:
+            self._found.clear()
+            self._version = self.issuer.version
 
     async def _verified(self, token: str) -> dict[str, object]:
         """The claims of a token that is ours. Raises ApiError 401, 503, NotSignedIn."""
@@ -87,7 +99,7 @@ class SignIns:
                 raise NotSignedIn("the token was made by another issuer") from None
             except jwt.MissingRequiredClaimError as error:
                 raise NotSignedIn(f"the token says no {error.claim}") from None
-            except (jwt.PyJWTError, ValueError, TypeError):
+            except _MALFORMED:
                 break
         raise ApiError.unauthorized()
 
@@ -101,9 +113,9 @@ def _header(token: str) -> tuple[str, str | None]:
     """Algorithm and key id. Raises ApiError 401."""
     try:
         said = jwt.get_unverified_header(token)
-    except (jwt.PyJWTError, ValueError, TypeError):
+    except _MALFORMED:
         raise ApiError.unauthorized() from None
     algorithm, kid = said.get("alg"), said.get("kid")
-    if algorithm not in _ALLOWED or not isinstance(kid, str | None):
+    if not isinstance(algorithm, str) or algorithm not in _ALLOWED or not isinstance(kid, str | None):
         raise ApiError.unauthorized()
     return algorithm, kid

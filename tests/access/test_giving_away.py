@@ -21,7 +21,7 @@ def role_ref(name: str, kind: str = "ClusterRole") -> dict[str, str]:
 @pytest.fixture
 def clerk(api: Api) -> Api:
     """A viewer who may do everything with keys, and nothing else."""
-    api.create("Role", "clerk", {"rules": [{"verbs": ["*"], "apiGroups": [GROUP], "resources": ["apikeys", "apikeys/*", "*/token"]}]})
+    api.create("Role", "clerk", {"rules": [{"verbs": ["*"], "apiGroups": [GROUP], "resources": ["apikeys", "apikeys/rotate", "*/token"]}]})
     subject = {"kind": "User", "name": f"casare:key:{api.namespace}:clerk"}
     api.create("RoleBinding", "clerk", {"roleRef": role_ref("clerk", "Role"), "subjects": [subject]})
     return api.of(api.issue_key("clerk", "viewer"))
@@ -50,6 +50,27 @@ def test_a_key_of_more_is_neither_made_nor_changed_nor_shown(api: Api, clerk: Ap
     assert refused(clerk.patch("ApiKey", "strong", {"spec": {"hash": "sha256:" + "0" * 64}}))
     assert api.get("ApiKey", "weak")["spec"]["role"] == "viewer" and "hash" not in api.get("ApiKey", "strong")["spec"]
     assert api.find("ApiKey", "new") is None and api.find("ApiKey", "other") is None
+
+
+def test_a_key_is_rotated_and_issued_by_who_holds_what_it_does_here_whatever_others_bound(api: Api, clerk: Api) -> None:
+    apart = Api(api.server, f"{api.namespace}-b")
+    apart.create("Namespace", apart.namespace, {})
+    keys = {name: api.path("ApiKey", name) for name in ("dash", "new", "strong")}
+    for name, role in (("dash", "viewer"), ("new", "viewer"), ("strong", "admin")):
+        api.create("ApiKey", name, {"spec": {"role": role}})
+    for name in ("dash", "strong"):
+        assert api.call("POST", keys[name] + "/token").status_code == 201
+    subjects = [{"kind": "Group", "name": "casare:role:viewer"}, {"kind": "User", "name": f"casare:key:{api.namespace}:dash"}]
+    apart.create("RoleBinding", "given", {"roleRef": role_ref("casare:admin"), "subjects": subjects})
+    boss = api.of(api.issue_key("boss", "admin"))
+    assert boss.call("POST", keys["dash"] + "/rotate", {"overlap": "0"}).status_code == 201
+    assert clerk.call("POST", keys["dash"] + "/rotate", {"overlap": "0"}).status_code == 201
+    assert boss.call("POST", keys["new"] + "/token").status_code == 201
+    assert boss.call("POST", api.path("ApiKey"), {"metadata": {"name": "more"}, "spec": {"role": "viewer"}}).status_code == 201
+    assert refused(clerk.call("POST", keys["strong"] + "/rotate", {"overlap": "0"})), "he would be an admin"
+    api.create("RoleBinding", "given", {"roleRef": role_ref("casare:operator"), "subjects": subjects[1:]})
+    assert refused(clerk.call("POST", keys["dash"] + "/rotate", {"overlap": "0"})), "it holds more than he does here"
+    assert boss.call("POST", keys["dash"] + "/rotate", {"overlap": "0"}).status_code == 201
 
 
 def test_what_takes_a_key_back_is_allowed_and_its_undoing_is_not(api: Api, clerk: Api) -> None:

@@ -18,14 +18,20 @@ from casare_api.decisions.access import Identity
 from casare_api.decisions.signin import Claims, NotSignedIn, identity
 from casare_api.machinery.errors import ApiError
 from casare_apiserver import issuer as issuers
+from casare_apiserver.auth import Keys, digest
 from casare_apiserver.issuer import check_url
 from casare_apiserver.oidc import SignIns
 from casare_apiserver.settings import Settings
+from casare_apiserver.uses import Uses
+from casare_apiserver.watch import TRUSTED, Hub
+from casare_store.store import Store
 
 from ..api.conftest import Api, is_status, message
 from ..conftest import until
+from ..store.conftest import with_store
 from .issuer import AUDIENCE, Issuer, issuing, rsa_key
 
+__all__ = ["with_store"]
 RBAC = "rbac.authorization.k8s.io"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DEFAULT = Claims()
@@ -68,8 +74,9 @@ def test_who_signs_in_has_what_is_bound_and_nothing_else(api: Api, issuer: Issue
     [
         {"aud": "others"}, {"aud": None}, {"iss": "https://evil.example"}, {"iss": None}, {"exp": None}, {"exp": "soon"},
         {"exp": 1}, {"nbf": 4e9}, {"sub": None}, {"sub": ["ada"]}, {"sub": ""}, {"groups": {"a": 1}}, {"groups": [1]}, {"exp": 1e300},
+        {"exp": 10**400}, {"nbf": 10**400},
     ],
-    ids=str,
+    ids=lambda wrong: str(wrong)[:40],
 )  # fmt: skip
 def test_a_token_that_is_not_right_is_nobodys(api: Api, issuer: Issuer, wrong: dict[str, Any]) -> None:
     token = issuer.token(**wrong)
@@ -226,6 +233,57 @@ def test_keys_that_no_token_should_be_signed_with_are_not_taken(weak: str, monke
             signs.issuer.url += "/"
         token = issuer.token(key=rsa_key() if weak in ("shared", "private") else issuer.keys["one"])
         assert asyncio.run(found(signs, token)) == 503
+
+
+DEEP = '{"alg":' + "[" * 6000 + "]" * 6000 + "}"
+WRONG_HEADERS = ['{"alg":[]}', '{"alg":{}}', '{"alg":["RS256"]}', '{"alg":7}', '{"alg":null}', '{"kid":[],"alg":"RS256"}',
+                 '{"alg":"RS256","kid":' + "9" * 5000 + "}", DEEP, '{"alg":"RS256","crit":[[]]}', '{"alg":"RS256","b64":false}']  # fmt: skip
+
+
+@pytest.mark.parametrize("said", WRONG_HEADERS, ids=lambda said: said[:20])
+def test_a_header_that_no_issuer_writes_is_nobodys(said: str) -> None:
+    """It is read before the signature: whoever likes to sends it."""
+    with issuing(Issuer(keys={"one": rsa_key()})) as issuer:
+        assert asyncio.run(found(sign_ins(issuer), f"{_encoded(said.encode())}.e30.AAAA")) == 401
+
+
+def test_who_shows_tokens_that_are_not_good_waits_and_what_is_known_goes_on_until_the_log_is_lost(with_store: Any) -> None:
+    async def body(store: Store, issuer: Issuer) -> None:
+        told: list[bool] = []
+        hub = Hub(store.url)
+        keys = Keys(store, hub, digest("admin"), Uses(store.pool), lambda scope, is_bad: told.append(is_bad), sign_ins=sign_ins(issuer))
+        await hub.start()
+        await keys.start()
+
+        async def shown(token: str) -> Identity:
+            return await keys.identify({"headers": [(b"authorization", f"Bearer {token}".encode())], "client": ("10.1.2.3", 4000)})
+
+        ada = issuer.token()
+        who = await shown(ada)
+        assert who.name == "oidc:ada" and told == [False], "before it was verified"
+        assert await shown(ada) == who and told == [False], "not any more when it is known"
+        for bad in (issuer.token(key=rsa_key()), issuer.token(aud="others"), "eyJhbGciOltdfQ.e30.AAAA"):
+            told.clear()
+            with pytest.raises(ApiError) as refused:
+                await shown(bad)
+            assert refused.value.status == 401 and told == [False, True]
+        keys.on_unknown = _too_many
+        with pytest.raises(ApiError, match="too many"):
+            await shown(issuer.token(sub="eve"))
+        assert await shown(ada) == who, "a known one does not wait"
+        admin = await shown("admin")
+        await hub.stop()  # nobody reads the log from here on
+        hub.alive_at = asyncio.get_running_loop().time() - TRUSTED + 1
+        assert keys.holds(who) and keys.holds(admin)
+        hub.alive_at -= 1
+        assert not keys.holds(who) and keys.holds(admin)
+
+    with issuing(Issuer(keys={"one": rsa_key()})) as issuer:
+        with_store(lambda store: body(store, issuer))
+
+
+def _too_many(scope: Any, is_bad: bool) -> None:
+    raise ApiError.too_many_requests("too many", 1)
 
 
 def claimed(meant: Claims = DEFAULT, **said: Any) -> Identity | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import strategies as st
 
 from casare_api.decisions.access import ANONYMOUS, Attempted, Identity, allowed, holds, may_serve
 from casare_api.decisions.granting import check_grant, may_grant
+from casare_api.decisions.listing import MOST_NAMES, MOST_RULES, VERBS
 from casare_api.decisions.policy import NOTHING_BOUND, Policy
-from casare_api.decisions.reviews import access_review, rules_review
+from casare_api.decisions.reviews import access_review, attempted, rules_review
 from casare_api.decisions.roles import BUILT_IN, OF_ROLE, ROLE_RULES
 from casare_api.decisions.rules import MOST, Permission, Rules, permissions, size
+from casare_api.decisions.served import SERVED
 from casare_api.kinds import GROUP, KINDS
 from casare_api.machinery.errors import ApiError
 
@@ -146,6 +149,59 @@ def test_who_is_bound_to_everything_is_told_so() -> None:
     listed = rules_review(ADA, {"spec": {"namespace": "x"}}, policy)["status"]["resourceRules"]
     assert listed == [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
     assert allowed(ADA, Attempted("create", "namespaces"), policy) and allowed(ADA, Attempted("escalate", "clusterroles"), policy)
+
+
+LISTED = st.lists(st.fixed_dictionaries({
+    "verbs": st.lists(st.sampled_from(["*", "get", "list", "create", "bind"]), min_size=1, max_size=2),
+    "apiGroups": st.lists(st.sampled_from(["*", "", GROUP]), min_size=1, max_size=2),
+    "resources": st.lists(st.sampled_from(["*", "*/status", "jobs", "jobs/log", "namespaces", "secrets"]), min_size=1, max_size=2),
+}, optional={"resourceNames": st.lists(st.sampled_from(["mine", "team-a", "team-b"]), min_size=1, max_size=2)}), max_size=3)  # fmt: skip
+
+
+def listed_as(rules: list[Object], group: str, path: str, verb: str, name: str | None) -> bool:
+    return any(
+        verb in rule["verbs"] and group in rule["apiGroups"] and path in rule["resources"]
+        and name in rule.get("resourceNames", [name])
+        for rule in rules
+    )  # fmt: skip
+
+
+@given(LISTED, st.sampled_from([None, "team-a", "team-b"]), st.sampled_from([ADA, EYE, BOSS, ROBOT]))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_what_is_listed_is_what_is_allowed(rules: list[Object], where: str | None, who: Identity) -> None:
+    subjects = [("Group", "system:authenticated"), ("User", "oidc:ada")]
+    policy = Policy.of([role("r", *rules), binding("r", *subjects, namespace=where), binding("casare:viewer", subjects[1], namespace="team-b")])
+    status = rules_review(who, {"spec": {"namespace": "team-a"}}, policy)["status"]
+    assert status["incomplete"] is False
+    if status["resourceRules"][0]["verbs"] == ["*"]:
+        return
+    for one in SERVED:
+        for verb in VERBS:
+            creates = verb == "create" and one.subresource is None  # never has a name
+            # Other namespaces are listed where they are asked for.
+            names = [None] if creates else [None, "mine", "team-a", "x"] + ([] if one.resource == "namespaces" else ["team-b"])
+            for name in names:
+                is_listed = listed_as(status["resourceRules"], one.group, one.path, verb, name)
+                assert is_listed is allowed(who, attempted(one, verb, "team-a", name), policy), (one, verb, name)
+
+
+@pytest.mark.parametrize("number, of_names", [(1, 20_000), (3000, 0), (3000, 2), (400, 5)])
+def test_what_was_bound_in_masses_is_left_out_of_a_review_that_says_so(number: int, of_names: int) -> None:
+    """Whoever may write roles in a namespace binds them to everybody who asks there."""
+    rule = {"verbs": ["get"], "apiGroups": ["*"], "resources": ["*"]}
+    mass = [{**rule, "resourceNames": [f"{one}-{name}" for name in range(of_names)]} if of_names else rule for one in range(number)]
+    given = [role("r", *mass, namespace="team-a")] if number != 400 else [role(f"r{n}", one, namespace="team-a") for n, one in enumerate(mass)]
+    bound = [binding(one["metadata"]["name"], ("Group", "system:authenticated"), namespace="team-a", kind="Role") for one in given]
+    policy = Policy.of([*given, *bound])
+    status = rules_review(EYE, {"spec": {"namespace": "team-a"}}, policy)["status"]
+    assert status["incomplete"] is True and "some are left out" in status["evaluationError"]
+    listed = status["resourceRules"]
+    assert sum(len(one.get("resourceNames", [])) for one in listed) <= MOST_NAMES and len(listed) <= 10 * MOST_RULES
+    assert listed_as(listed, GROUP, "jobs", "list", None), "what her own role says is there"
+    for one in listed:
+        for verb, path, name in product(one["verbs"], one["resources"], one.get("resourceNames", [None])):
+            served = next(each for each in SERVED if each.path == path and each.group == one["apiGroups"][0])
+            assert allowed(EYE, attempted(served, verb, "team-a", name), policy), (verb, path, name)
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------
@@ -284,13 +340,26 @@ def test_a_namespaces_admin_gives_out_keys_there_and_a_key_clerk_only_what_he_is
 
 
 def test_a_key_grants_what_is_bound_to_its_name_and_its_groups() -> None:
-    named = Policy.of([binding("casare:viewer", ("User", "casare:key:team-a:k"), namespace="team-b")])
+    named = Policy.of([binding("cluster-admin", ("User", "casare:key:team-a:k"), namespace="team-a")])
     assert refusal(BOSS, key("viewer"), named) and refusal(BOSS, key("viewer", name="other"), named) == ""
     grouped = Policy.of([binding("casare:viewer", ("Group", "casare:role:viewer"))])
     assert refusal(BOSS, key("viewer"), grouped) and refusal(BOSS, key("operator"), grouped) == ""
     assert refusal(BOSS, key("robot", robotName="pc-01"), grouped) == "", "to robots nothing can be bound"
     both = Policy.of([binding("casare:viewer", ("Group", "casare:role:viewer"), ("Group", "casare:role:admin"))])
     assert refusal(BOSS, key("viewer"), both) == ""
+
+
+@pytest.mark.parametrize("subject", [("User", "casare:key:team-a:k"), ("Group", "casare:role:viewer")])
+def test_what_another_namespace_binds_to_a_key_holds_up_nobody_who_gives_keys(subject: tuple[str, str]) -> None:
+    """Else a tenant could stop all others from making, issuing and rotating keys."""
+    words = [f"w{n}" for n in range(100)]
+    huge = role("huge", {"verbs": words, "apiGroups": words, "resources": words}, namespace="team-b")
+    elsewhere = Policy.of([huge, *(binding(one, subject, namespace="team-b", kind=kind)
+                                   for one, kind in (("cluster-admin", "ClusterRole"), ("huge", "Role")))])  # fmt: skip
+    assert refusal(BOSS, key("viewer"), elsewhere) == ""
+    assert refusal(BOSS, key("viewer", "team-b"), elsewhere), "where he is nobody"
+    here, everywhere = (Policy.of([binding("cluster-admin", subject, namespace=where)]) for where in ("team-a", None))
+    assert refusal(BOSS, key("viewer"), here) and refusal(BOSS, key("viewer"), everywhere), "who holds more is not his to be"
 
 
 def test_what_takes_a_key_back_is_always_allowed_and_what_gives_it_anew_is_not() -> None:

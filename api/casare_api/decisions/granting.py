@@ -3,8 +3,9 @@ holds himself.
 
 As in Kubernetes, whoever has the verb `escalate` on a role may put anything into it, and whoever has `bind` on it may
 give it to anybody. What a key grants is what its holder could do as things stand: what its role says in its namespace
-and all that is bound to its name and its groups, were the binding there before the key. What takes away needs no right
-but to write.
+and all that is bound to its name and its groups there or everywhere, were the binding there before the key. What is
+bound to them in another namespace was given away by somebody who holds it there, and holds nobody up here. A rotation
+shows a secret: it is measured like the first one. What takes away needs no right but to write.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _of_key(policy: Policy, key: Object) -> Iterator[Grant]:
     spec, meta = key["spec"], key["metadata"]
     holder = Identity(meta.get("name") or "", spec["role"], meta["namespace"], spec.get("robotName"))
     yield holder.namespace, ROLE_RULES[holder.role]
-    for held in policy.all_held(holder.subjects):
+    for held in policy.all_held(holder.subjects, meta["namespace"]):
         yield held.namespace, held.said
 
 

@@ -80,11 +80,12 @@ class Policy:
                 for one in of_subject.get(namespace, ()):
                     yield one.rules
 
-    def all_held(self, subjects: Iterable[Subject]) -> Iterator[Held]:
-        """All that any of the subjects holds anywhere."""
+    def all_held(self, subjects: Iterable[Subject], namespace: str) -> Iterator[Held]:
+        """All that any of the subjects holds in a namespace, and everywhere; what is not in all of them says so."""
         for subject in subjects:
-            for held in self.bound.get(subject, {}).values():
-                yield from held
+            of_subject = self.bound.get(subject, {})
+            yield from of_subject.get(None, ())
+            yield from of_subject.get(namespace, ())
 
     def role(self, binding: Object) -> Said | None:
         """The rules of the role that a binding gives away, None where there is no such role."""

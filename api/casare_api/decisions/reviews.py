@@ -1,17 +1,18 @@
 """What may I do, and who am I? The answers to ``kubectl auth can-i``, ``auth can-i --list`` and ``auth whoami``.
 
-Everything is asked of ``allowed()``, so that what is said here is what the server does: a review can't promise what a
-request is then refused, nor the other way round. The resources are the kinds and what lies beside them; whoever is
-allowed everything is allowed what there is not, too, as Kubernetes' cluster-admin is.
+Everything is asked of ``allowed()``, or read off the same rules (`listing`), so that what is said here is what the
+server does: a review can't promise what a request is then refused, nor the other way round. The resources are the kinds
+and what lies beside them; whoever is allowed everything is allowed what there is not, too, as Kubernetes' cluster-admin
+is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 from casare_api.decisions.access import Attempted, Identity, Verb, allowed, holds
+from casare_api.decisions.listing import VERBS, listed
 from casare_api.decisions.policy import NOTHING_BOUND, Policy
 from casare_api.decisions.rules import ALL, Permission, covers
 from casare_api.decisions.served import SERVED, Served
@@ -23,7 +24,6 @@ from casare_api.machinery.errors import ApiError, Cause
 Object = dict[str, Any]
 
 ACCESS, RULES, SELF = REVIEWS
-VERBS: tuple[Verb, ...] = get_args(Verb)
 # Of roles: to give away more than one holds (see `granting`). Nothing is requested by them.
 _LIFTING = {"escalate": (ROLE.plural, CLUSTERROLE.plural), "bind": (ROLE.plural, CLUSTERROLE.plural)}
 # What everybody with a key may GET besides resources; a star stands for the rest of the path.
@@ -32,7 +32,7 @@ READABLE = (
     "/metrics", "/openapi", "/openapi.json", "/openapi/*", "/readyz", "/readyz/*", "/redoc", "/version", "/version/",
 )  # fmt: skip
 
-_NOBODY = "-"  # stands for any name: nothing can be called so
+_TOO_MANY = "too many rules or names are bound to the caller: some are left out, ask for one thing with can-i"
 _RESOURCE_TEXTS = ("namespace", "verb", "group", "version", "resource", "subresource", "name")
 
 
@@ -164,42 +164,11 @@ def _rules(who: Identity, namespace: str, policy: Policy) -> Object:
             "resourceRules": [{"verbs": [ALL], "apiGroups": [ALL], "resources": [ALL]}],
             "nonResourceRules": [{"verbs": [ALL], "nonResourceURLs": [ALL]}],
         }
-    merged: dict[tuple[str, tuple[Verb, ...], str | None], list[str]] = {}
-    for one in SERVED:
-        for verbs, name in _granted(who, one, namespace, policy):
-            merged.setdefault((one.group, verbs, name), []).append(one.path)
-    rules: list[Object] = [
-        {"verbs": list(verbs), "apiGroups": [group], "resources": resources} | _only(name)
-        for (group, verbs, name), resources in merged.items()
-    ]
+    rules, is_all = listed(who, namespace, policy)
     readable = [path for path in READABLE if _may_read(who, path, "get", policy)]
     paths = [{"verbs": ["get"], "nonResourceURLs": readable}] if readable else []
-    return {"resourceRules": rules, "nonResourceRules": paths}
-
-
-def _only(name: str | None) -> Object:
-    return {"resourceNames": [name]} if name else {}
-
-
-def _granted(
-    who: Identity, one: Served, namespace: str, policy: Policy
-) -> Iterator[tuple[tuple[Verb, ...], str | None]]:
-    """The verbs allowed whatever the name is, and those for the one name that the key is bound to."""
-    whatever = tuple(verb for verb in VERBS if _whatever_name(who, one, verb, namespace, policy))
-    if whatever:
-        yield whatever, None
-    named = {name for rules in policy.held(who.subjects, namespace) for name in rules.names}
-    for name in sorted({each for each in (who.robot_name, who.namespace, who.key_name, *named) if each}):
-        others = (verb for verb in VERBS if verb not in whatever)
-        own = tuple(verb for verb in others if allowed(who, attempted(one, verb, namespace, name), policy))
-        if own:
-            yield own, name
-
-
-def _whatever_name(who: Identity, one: Served, verb: Verb, namespace: str, policy: Policy) -> bool:
-    creates = verb == "create" and one.subresource is None  # never has a name
-    names = (None,) if creates else (None, _NOBODY)
-    return all(allowed(who, attempted(one, verb, namespace, name), policy) for name in names)
+    more: Object = {} if is_all else {"incomplete": True, "evaluationError": _TOO_MANY}
+    return {"resourceRules": rules, "nonResourceRules": paths, **more}
 
 
 # -- bodies --------------------------------------------------------------------------------------------------------

@@ -61,24 +61,20 @@ class Rules:
 
     by_path: Mapping[str, tuple[Rule, ...]]
     urls: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = ()
-    names: frozenset[str] = frozenset()  # all that any of them is for alone
 
     @classmethod
     def of(cls, said: Iterable[Object]) -> Rules:
         """The rules as an object has them."""
         filed: dict[str, list[Rule]] = {}
         urls: list[tuple[frozenset[str], tuple[str, ...]]] = []
-        names: set[str] = set()
         for one in said:
             verbs, paths = frozenset(one.get("verbs") or ()), one.get("resources") or ()
-            named = frozenset(one.get("resourceNames") or ())
-            rule = Rule(verbs, frozenset(one.get("apiGroups") or ()), named)
-            names |= named
+            rule = Rule(verbs, frozenset(one.get("apiGroups") or ()), frozenset(one.get("resourceNames") or ()))
             for path in paths:
                 filed.setdefault(path, []).append(rule)
             if one.get("nonResourceURLs"):
                 urls.append((verbs, tuple(one["nonResourceURLs"])))
-        return cls({path: tuple(found) for path, found in filed.items()}, tuple(urls), frozenset(names))
+        return cls({path: tuple(found) for path, found in filed.items()}, tuple(urls))
 
     def allow(self, verb: str, group: str, path: str, name: str | None = None) -> bool:
         """Whether any rule allows it."""
@@ -89,6 +85,14 @@ class Rules:
             return True
         _, slash, below = path.partition("/")
         return bool(slash) and any(rule.fits(verb, group, name) for rule in self.by_path.get(f"{ALL}/{below}", ()))
+
+    def on(self, path: str) -> Iterator[Rule]:
+        """The rules about this resource, whatever else they say."""
+        yield from self.by_path.get(path, ())
+        yield from self.by_path.get(ALL, ())
+        _, slash, below = path.partition("/")
+        if slash:
+            yield from self.by_path.get(f"{ALL}/{below}", ())
 
     def allow_url(self, verb: str, url: str) -> bool:
         """Whether any rule allows it on a path that is no resource's."""

@@ -51,7 +51,8 @@ def _time(said: Mapping[str, Any], claim: str) -> datetime | None:
     value = said.get(claim)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or (isinstance(value, float) and not math.isfinite(value)):  # an int may be too big for a float
         raise NotSignedIn(f"the token's {claim} is no time")
     if not 0 <= value <= _LAST.timestamp():
         raise NotSignedIn(f"the token's {claim} is out of range")
