@@ -120,6 +120,8 @@ class Enrolling:
             enrolment.check(token, wish.token_hash, wish.asked.name, batch.now)
             if robot is not None:
                 raise enrolment.taken(wish.asked.name)
+            others = await joining.keys_of(batch, wish.token[0], wish.asked.name)
+            enrolment.check_alone(wish.asked.name, others, batch.now)
             made, key = _stage(batch, wish, token, is_named=there["named"] is None)
             await batch.commit()
         self.events.tell(made, "Enrolled", f"it joined by the join token {token['metadata']['name']}")

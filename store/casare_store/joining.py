@@ -1,11 +1,19 @@
-"""Which join token, and which key, is known by this hash? Two look-ups in unique indexes."""
+"""What is there that a computer which joins may not do without, or may not share: its token, its key, keys of its name?
+
+Tokens and keys are found by their hashes, in unique indexes. What is looked at under the history lock is true when the
+enrolment commits.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
+
+from casare_api.kinds import Object
+from casare_store.batch import Batch
 
 Place = tuple[str, str]  # namespace and name
 
@@ -25,3 +33,11 @@ async def find(
         return None
     namespace, name, key_namespace, key_name = found
     return (namespace, name), (key_namespace, key_name) if key_name is not None else None
+
+
+_OF_ROBOT = "SELECT head || tail FROM apikeys WHERE namespace = %s AND robot_name = %s AND role = 'robot' ORDER BY name"
+
+
+async def keys_of(batch: Batch, namespace: str, robot: str) -> list[Object]:
+    """The ApiKeys that are for a robot of this name."""
+    return [orjson.loads(text) for (text,) in await batch.select(_OF_ROBOT, (namespace, robot))]

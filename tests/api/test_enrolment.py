@@ -113,6 +113,16 @@ def test_a_token_takes_over_no_robot(api: Api, robot: Callable[..., Robot]) -> N
     assert api.get("JoinToken", "floor")["status"]["used"] == 1
 
 
+def test_a_key_from_before_is_not_good_for_a_robot_that_joins_under_its_name(api: Api) -> None:
+    token, old = issue(api), api.of(api.issue_key("old", "robot", robotName="pc-07"))
+    assert old.call("POST", api.path("Robot"), {"metadata": {"name": "pc-07"}, "spec": {}}).status_code == 201
+    api.delete("Robot", "pc-07")
+    assert 'apikey "old" is for a robot "pc-07"' in message(join(api, token), 409)
+    assert api.get("JoinToken", "floor")["status"]["used"] == 0 and api.names("Robot") == []
+    api.changed("ApiKey", "old", {"spec": {"revoked": True}})
+    joined(api, token)
+
+
 def test_who_lost_the_answer_asks_again_with_its_own_key(api: Api) -> None:
     key, token = "crpa_" + secrets.token_urlsafe(32), issue(api)
     first = joined(api, token, keyHash=digest(key))

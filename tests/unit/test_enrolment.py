@@ -102,6 +102,22 @@ def test_only_the_very_key_that_joined_may_ask_again() -> None:
     assert not again(KEY, declared, key, token())
 
 
+def test_nobody_joins_under_a_name_for_which_somebody_has_a_key() -> None:
+    def old(**spec: Any) -> dict[str, Any]:
+        said = {"role": "robot", "robotName": "pc-07", "hash": HASH, **spec}
+        return {"metadata": {"name": "old", "namespace": "berlin"}, "spec": said, "status": {"phase": "Active"}}
+
+    over, later = times.to_text(NOW), times.to_text(NOW + timedelta(seconds=1))
+    going = old()
+    going["metadata"]["deletionTimestamp"] = over
+    back = [old(revoked=True), old(expiresAt=over), going]
+    enrolment.check_alone("pc-07", back, NOW)
+    for one in (old(), old(hash=None), old(expiresAt=later)):
+        with pytest.raises(ApiError, match='apikey "old" is for a robot "pc-07"') as refusal:
+            enrolment.check_alone("pc-07", [*back, one], NOW)
+        assert refusal.value.status == 409
+
+
 # -- approval ------------------------------------------------------------------------------------------------------
 
 

@@ -64,6 +64,13 @@ def opens(key: Object, now: datetime) -> bool:
     return any(not one.is_over(now) for one in good(key))
 
 
+def is_taken_back(key: Object, now: datetime) -> bool:
+    """Whether it opens nothing and never will, unless people say otherwise; one that has no secret yet may get one."""
+    spec, ends = key["spec"], key["spec"].get("expiresAt")
+    is_over = bool(ends) and times.from_text(ends) <= now
+    return bool(spec.get("revoked") or key["metadata"].get("deletionTimestamp") or is_over)
+
+
 # -- what the server says in a key's status ------------------------------------------------------------------------
 
 
