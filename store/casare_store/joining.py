@@ -6,6 +6,7 @@ enrolment commits.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import orjson
@@ -41,3 +42,15 @@ _OF_ROBOT = "SELECT head || tail FROM apikeys WHERE namespace = %s AND robot_nam
 async def keys_of(batch: Batch, namespace: str, robot: str) -> list[Object]:
     """The ApiKeys that are for a robot of this name."""
     return [orjson.loads(text) for (text,) in await batch.select(_OF_ROBOT, (namespace, robot))]
+
+
+_GONE = "SELECT u.uid FROM unnest(%s::text[]) AS u (uid) LEFT JOIN robots r ON r.uid::text = u.uid WHERE r.uid IS NULL"
+
+
+async def gone(pool: AsyncConnectionPool[AsyncConnection[Any]], robots: Collection[str]) -> list[str]:
+    """Which of these Robots (uid), of which each was there once, are not there any more."""
+    if not robots:
+        return []
+    async with pool.connection() as connection:
+        cursor = await connection.execute(_GONE, (list(robots),))
+        return [uid for (uid,) in await cursor.fetchall()]

@@ -210,6 +210,26 @@ def test_a_robot_that_is_deleted_does_not_come_back_by_its_own_key(api: Api) -> 
     assert is_status(report(api, said["key"] + "x"), 401) and "deleted" not in report(api, said["key"] + "x").text
 
 
+def test_a_robots_own_key_is_its_own_whatever_becomes_of_its_owner(api: Api) -> None:
+    token = issue(api, uses=5, approval="Manual")
+    said = joined(api, token)
+    own, robot = api.of(said["key"]), {"metadata": {"name": "pc-07"}, "spec": {"environment": "production"}}
+    api.changed("ApiKey", "pc-07", {"metadata": {"ownerReferences": None}})
+    for uid in (None, "01900000-0000-7000-8000-000000000001"):
+        api.patch("ApiKey", "pc-07", {"status": {"robotUID": uid}}, "status")
+    key = api.get("ApiKey", "pc-07")
+    assert key["status"]["robotUID"] == said["robotUID"] and "ownerReferences" not in key["metadata"]
+    assert report(api, said["key"]).status_code == 200
+    api.delete("Robot", "pc-07")
+    for answer in (own.call("POST", api.path("Robot"), robot), report(api, said["key"]), own.call("GET", api.path("Job"))):
+        assert 'robot "pc-07" was deleted, and its key with it' in message(answer, 401)
+        assert answer.json()["details"]["causes"][0]["reason"] == "RobotDeleted"
+    again = joined(api, token)
+    api.changed("ApiKey", "pc-07", {"spec": {"description": "it is looked at again"}})
+    assert is_status(report(api, said["key"]), 401) and report(api, again["key"]).status_code == 200
+    assert api.find("ApiKey", "pc-07") is not None, "nothing took it away"
+
+
 def test_a_key_that_was_deleted_says_nothing_of_its_robot(api: Api) -> None:
     said = joined(api, issue(api))
     api.delete("ApiKey", "pc-07")

@@ -106,14 +106,16 @@ def is_repeated(asked: Applicant, robot: Object | None, known: tuple[Object | No
     return by == token["metadata"]["name"] and any(
         key is not None
         and hmac.compare_digest(str(key["spec"].get("hash") or ""), asked.key_hash)
-        and any(owner["uid"] == robot["metadata"]["uid"] for owner in key["metadata"].get("ownerReferences") or ())
+        and keys.robot_of(key) == robot["metadata"]["uid"]
         for key in known
     )
 
 
-def check_alone(name: str, there: Sequence[Object], now: datetime) -> None:
-    """Whether none of the keys that are for a robot of that name would be good for this one. Raises ApiError 409."""
-    others = [key["metadata"]["name"] for key in there if not keys.is_taken_back(key, now)]
+def check_alone(robot: Object, there: Sequence[Object], now: datetime) -> None:
+    """Whether none of the keys that are for a robot of its name would be good for it. Raises ApiError 409."""
+    name, uid = robot["metadata"]["name"], robot["metadata"]["uid"]
+    good = [key for key in there if keys.may_be_of(key, uid) and not keys.is_taken_back(key, now)]
+    others = [key["metadata"]["name"] for key in good]
     if others:
         why = f'apikey "{others[0]}" is for a robot "{name}" and would be good for this one too: revoke or delete it '
         why = f"{why}(casare keys revoke {others[0]}), or set another robotId"
@@ -168,6 +170,11 @@ def key_of(robot: Object, hashed: str, name: str) -> Object:
             "hash": hashed,
         },
     }
+
+
+def bound(key: Object, robot: Object) -> Object:
+    """The key with the server's note of whose it is, which outlasts its ownerReferences."""
+    return {**key, "status": {**(key.get("status") or {}), "robotUID": robot["metadata"]["uid"]}}
 
 
 def spent(token: Object, robot: Object, now: datetime) -> Object:

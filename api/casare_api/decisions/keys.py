@@ -71,6 +71,22 @@ def is_taken_back(key: Object, now: datetime) -> bool:
     return bool(spec.get("revoked") or key["metadata"].get("deletionTimestamp") or is_over)
 
 
+def robot_of(key: Object) -> str | None:
+    """The uid of the one Robot that the key was made for as it joined; None for a key that is any Robot's of its name.
+
+    What the server noted counts; only keys of a release that noted nothing are told by their owner, which people can
+    change.
+    """
+    noted = dig(key, "status", "robotUID")
+    owners = key["metadata"].get("ownerReferences") or ()
+    return noted or next((owner["uid"] for owner in owners if owner["kind"] == "Robot"), None)
+
+
+def may_be_of(key: Object, robot_uid: str) -> bool:
+    """Whether a key for a Robot of this name can be this one's, whatever people make of its owners."""
+    return dig(key, "status", "robotUID") in (None, robot_uid)
+
+
 # -- what the server says in a key's status ------------------------------------------------------------------------
 
 
