@@ -104,7 +104,7 @@ class Enrolling:
             return await self._write(wish)
         except psycopg.errors.UniqueViolation as error:
             if error.diag.constraint_name == "apikeys_hash":
-                raise ApiError(409, "Conflict", "keyHash: another key has it: make a new key") from None
+                raise enrolment.shared() from None
             raise enrolment.taken(wish.asked.name) from None  # its robotId is another Robot's
         except OutcomeUnknown:
             raise ApiError.unavailable("the server can't tell whether this was written: try again") from None
@@ -121,6 +121,8 @@ class Enrolling:
             if robot is not None:
                 raise enrolment.taken(wish.asked.name)
             others = await joining.keys_of(batch, wish.token[0], wish.asked.name)
+            if wish.asked.key_hash is not None and await joining.is_previous(batch, wish.asked.key_hash):
+                raise enrolment.shared()
             made, key = _stage(batch, wish, token, is_named=there["named"] is None)
             enrolment.check_alone(made, others, batch.now)
             await batch.commit()

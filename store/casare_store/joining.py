@@ -44,6 +44,18 @@ async def keys_of(batch: Batch, namespace: str, robot: str) -> list[Object]:
     return [orjson.loads(text) for (text,) in await batch.select(_OF_ROBOT, (namespace, robot))]
 
 
+# A plain search finds the few texts that are worth a look; of those one is asked what it says.
+_IS_PREVIOUS = """
+SELECT EXISTS (SELECT FROM (SELECT head || tail AS text FROM apikeys) k WHERE
+    CASE WHEN strpos(k.text, %s) > 0 THEN k.text::jsonb #>> '{status,previousHash}' = %s ELSE false END)"""
+
+
+async def is_previous(batch: Batch, key_hash: str) -> bool:
+    """Whether some ApiKey was known by this hash before it got another, which may open something still."""
+    (found,) = await batch.select(_IS_PREVIOUS, (key_hash, key_hash))
+    return bool(found[0])
+
+
 _GONE = "SELECT u.uid FROM unnest(%s::text[]) AS u (uid) LEFT JOIN robots r ON r.uid::text = u.uid WHERE r.uid IS NULL"
 
 

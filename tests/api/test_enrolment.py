@@ -123,6 +123,15 @@ def test_a_key_from_before_is_not_good_for_a_robot_that_joins_under_its_name(api
     joined(api, token)
 
 
+def test_a_key_that_was_replaced_is_still_its_own(api: Api) -> None:
+    first, token = api.issue_key("k", "viewer"), issue(api)
+    assert api.call("POST", api.path("ApiKey", "k", "rotate"), {"overlap": "1h"}).status_code == 201
+    assert "keyHash: another key has it" in message(join(api, token, keyHash=digest(first)), 409)
+    assert api.names("Robot") == [] and api.names("ApiKey") == ["k"]
+    assert api.call("POST", api.path("ApiKey", "k", "rotate"), {"overlap": "0s"}).status_code == 201
+    joined(api, token, keyHash=digest(first))
+
+
 def test_who_lost_the_answer_asks_again_with_its_own_key(api: Api) -> None:
     key, token = "crpa_" + secrets.token_urlsafe(32), issue(api)
     first = joined(api, token, keyHash=digest(key))

@@ -129,6 +129,11 @@ def taken(name: str) -> ApiError:
     return ApiError(409, "Conflict", why, {"group": ROBOT.group, "kind": ROBOT.plural, "name": name})
 
 
+def shared() -> ApiError:
+    """The key that the agent made is another ApiKey's, or was until that got another."""
+    return ApiError(409, "Conflict", "keyHash: another key has it: make a new key")
+
+
 def unknown() -> ApiError:
     """What was shown is no join token, or none any more."""
     return ApiError(401, "Unauthorized", "this is no join token of this server: it may have been deleted")
