@@ -46,7 +46,7 @@ class Agent:
         self._assignments = Assignments(client, self._wake.set, workshop.closed, lambda: longest(contact.interval))
         self._instance = secrets.token_hex(8)
         send = partial(client.report, settings.namespace, settings.name, instance=self._instance)
-        self._rotation = Rotation(client, settings.namespace, settings.directory, settings.secret)
+        self._rotation = Rotation.of(client, settings)
         self._presence = Presence(self._rotation.after(send), contact, self._assignments.renew)
         self._attempts: dict[str, Attempt] = {}
         self._capabilities = capabilities

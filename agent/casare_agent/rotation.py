@@ -2,7 +2,7 @@
 
 Always holds: a new key is used once it is on the disk. Whatever goes wrong before that, the old one is good for the
 overlap, and the server, which sees that it is still used, says again that it is due. Of the key that was kept and the
-one that was configured, the other is tried where one is not accepted.
+one that was configured, the other is tried where one is not accepted; a join token, which is no key, never is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from casare_agent import keyring
+from casare_agent.config import Settings
 from casare_api.kinds import Object
 from casare_api.machinery.errors import ApiError
 from casare_client import Client, Unreachable
@@ -24,12 +25,20 @@ Send = Callable[[Object], Object]
 
 
 class Rotation:
-    """Rotates the key of one robot. `configured` is the secret that the agent was started with."""
+    """Rotates the key of one robot. `configured` is the secret that the agent was started with, a key or a token."""
 
-    def __init__(self, client: Client, namespace: str, directory: Path, configured: str) -> None:
+    def __init__(
+        self, client: Client, namespace: str, directory: Path, configured: str, is_key: bool = True
+    ) -> None:
         self._client, self._namespace = client, namespace
-        self._directory, self._configured = directory, configured
+        self._directory, self._configured, self._is_key = directory, configured, is_key
         self._earliest = 0.0
+
+    @classmethod
+    def of(cls, client: Client, settings: Settings) -> Rotation:
+        """What an agent of these settings needs."""
+        is_key = settings.api_key is not None
+        return cls(client, settings.namespace, settings.directory, settings.secret, is_key)
 
     def after(self, send: Send) -> Send:
         """The same `send`, which has an eye on what the server answers."""
@@ -52,7 +61,7 @@ class Rotation:
 
         A server that was restored from a backup, or whose manifest names the first hash again, knows only that one.
         """
-        if not isinstance(error, ApiError) or error.status != 401:
+        if not isinstance(error, ApiError) or error.status != 401 or not self._is_key:
             return
         with contextlib.suppress(OSError):
             kept = keyring.load(self._directory, self._configured)

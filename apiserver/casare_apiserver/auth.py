@@ -4,7 +4,8 @@ The cache is fed by the change log. A key that it does not know is looked for on
 with the log, so that a key works as soon as its creation was answered. A cache that has not heard of the log for some
 seconds is not trusted any more: nobody is let in by it, and what was let in does not go on. A key that is revoked, runs
 out, is deleted, was replaced or means something else from now on ends what is open under it, and under it alone: an
-ApiKey whose key was replaced has two that are good for a while.
+ApiKey whose key was replaced has two that are good for a while. A key that was made for one robot ends with it,
+whatever becomes of its ApiKey.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from casare_apiserver.oidc import SignIns, is_token
 from casare_apiserver.uses import Uses
 from casare_apiserver.watch import Hub
 from casare_apiserver.wire import Scope, header
-from casare_store import reads
+from casare_store import joining, reads
 from casare_store.changes import Change
 from casare_store.store import Store
 
@@ -73,7 +74,7 @@ class Keys:
     _behind: timedelta = timedelta()  # how far this machine's clock is behind the database's
     _timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)  # by hash: what ends a key at its expiry
     _early: list[Change] | None = None  # changes that came while all keys were being read
-    _gone: dict[str, Object] = field(default_factory=dict)  # hash of a deleted key that was one robot's own -> the key
+    _gone: dict[str, tuple[str, str]] = field(default_factory=dict)  # hash of an old key -> its robot's uid and name
     _deleted: dict[str, None] = field(default_factory=dict)  # uids of deleted robots
     _looking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
 
@@ -92,7 +93,10 @@ class Keys:
         self._hashes_of.clear()
         for hashed in list(self._timers):
             self._stop_timer(hashed)
-        for obj in orjson.loads(b"[" + b",".join(page.chunks) + b"]"):
+        found = orjson.loads(b"[" + b",".join(page.chunks) + b"]")
+        for robot in await joining.gone(self.store.pool, {uid for key in found if (uid := rules.robot_of(key))}):
+            _note(self._deleted, robot, None)
+        for obj in found:
             self._learn(obj)
         early, self._early = self._early, None
         for change in early:
@@ -196,9 +200,13 @@ class Keys:
 
     def _learn(self, key: Object) -> None:
         spec, meta = key["spec"], key["metadata"]
-        uid = meta["uid"]
+        uid, robot_uid = meta["uid"], rules.robot_of(key)
+        if robot_uid in self._deleted:
+            self._remember(key)
+            self._keep(uid, {})
+            return
         identity = Identity(
-            meta["name"], spec["role"], meta["namespace"], spec.get("robotName"), uid, robot_uid=_robot_of(key),
+            meta["name"], spec["role"], meta["namespace"], spec.get("robotName"), uid, robot_uid=robot_uid,
             key_name=meta["name"],
         )  # fmt: skip
         found = {
@@ -218,21 +226,29 @@ class Keys:
                 self._start_timer(uid, hashed, known)
 
     def _see_robot(self, change: Change) -> None:
-        if change.type == "DELETED":
-            _note(self._deleted, change.uid, None)
+        """A robot's own keys open nothing once it is gone, and end what is open under them."""
+        if change.type != "DELETED":
+            return
+        _note(self._deleted, change.uid, None)
+        for hashed, known in list(self._by_hash.items()):
+            who = known.identity
+            if who.robot_uid == change.uid and who.key_uid is not None:
+                _note(self._gone, hashed, (change.uid, who.robot_name))
+                self._forget(who.key_uid, hashed)
 
     def _remember(self, key: Object) -> None:
         """Notes the key of one robot, which may have gone with it: its agent is told if it comes."""
-        if _robot_of(key) is not None:
+        robot = rules.robot_of(key)
+        if robot is not None:
             for hashed in filter(None, (key["spec"].get("hash"), (key.get("status") or {}).get("previousHash"))):
-                _note(self._gone, hashed, key)
+                _note(self._gone, hashed, (robot, key["spec"].get("robotName")))
 
     def _refusal(self, hashed: str) -> ApiError:
         """401; for a key that went with its robot it says why: its agent can't tell that from a key that is wrong."""
-        key = self._gone.get(hashed)
-        if key is None or _robot_of(key) not in self._deleted:
+        robot, name = self._gone.get(hashed, ("", ""))
+        if robot not in self._deleted:
             return ApiError.unauthorized()
-        why = f'robot "{key["spec"].get("robotName")}" was deleted, and its key with it'
+        why = f'robot "{name}" was deleted, and its key with it'
         return ApiError(401, "Unauthorized", why, {"causes": [Cause("", "RobotDeleted", why).body()]})
 
     def _start_timer(self, uid: str, hashed: str, known: _Known) -> None:
@@ -270,12 +286,6 @@ def _due(key: Object, secret: rules.Good) -> datetime | None:
     if secret.is_previous:
         return _LONG_AGO if rules.is_due(key, _LONG_AGO, secret.hash) else None
     return rules.due_at(key)
-
-
-def _robot_of(key: Object) -> str | None:
-    """The uid of the one robot that the key was made for."""
-    owners = key["metadata"].get("ownerReferences") or ()
-    return next((owner["uid"] for owner in owners if owner["kind"] == "Robot"), None)
 
 
 def _note(known: dict[str, Any], key: str, value: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -104,7 +104,7 @@ class Enrolling:
             return await self._write(wish)
         except psycopg.errors.UniqueViolation as error:
             if error.diag.constraint_name == "apikeys_hash":
-                raise ApiError(409, "Conflict", "keyHash: another key has it: make a new key") from None
+                raise enrolment.shared() from None
             raise enrolment.taken(wish.asked.name) from None  # its robotId is another Robot's
         except OutcomeUnknown:
             raise ApiError.unavailable("the server can't tell whether this was written: try again") from None
@@ -120,7 +120,11 @@ class Enrolling:
             enrolment.check(token, wish.token_hash, wish.asked.name, batch.now)
             if robot is not None:
                 raise enrolment.taken(wish.asked.name)
+            others = await joining.keys_of(batch, wish.token[0], wish.asked.name)
+            if wish.asked.key_hash is not None and await joining.is_previous(batch, wish.asked.key_hash):
+                raise enrolment.shared()
             made, key = _stage(batch, wish, token, is_named=there["named"] is None)
+            enrolment.check_alone(made, others, batch.now)
             await batch.commit()
         self.events.tell(made, "Enrolled", f"it joined by the join token {token['metadata']['name']}")
         return 201, _answer(made, key)
@@ -157,7 +161,9 @@ def _stage(batch: Batch, wish: _Wish, token: Object, is_named: bool) -> tuple[Ob
     robot = objects.born(ROBOT, robot, batch.now)
     name = wish.asked.name if is_named else names.generate(f"{wish.asked.name}-")
     said, _ = rules.admit(APIKEY, enrolment.key_of(robot, wish.asked.key_hash or digest(key or ""), name))
-    operations.apply(batch, admission.create(APIKEY, said), context)
+    create = admission.create(APIKEY, said)
+    bound = replace(create, mutate=lambda old, context: enrolment.bound(create.mutate(old, context) or {}, robot))
+    operations.apply(batch, bound, context)
     batch.stage(ROBOT, None, robot)
     batch.stage(JOINTOKEN, token, objects.changed(JOINTOKEN, token, enrolment.spent(token, robot, batch.now)))
     return robot, key

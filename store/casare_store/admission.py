@@ -35,7 +35,7 @@ _DECIDED = {
     "Robot": ("drain",),  # since when
     "ApiKey": (
         "phase", "hint", "issuedTime", "rotationDueTime", "rotatedBy", "previousHash", "previousUntil", "revokedTime",
-        "lastUsedTime", "lastUsedIP",
+        "lastUsedTime", "lastUsedIP", "robotUID",
     ),
     "JoinToken": ("phase", "hint", "used", "usesLeft", "expiresAt", "enrolled"),
     "Namespace": ("phase",),

@@ -1,11 +1,20 @@
-"""Which join token, and which key, is known by this hash? Two look-ups in unique indexes."""
+"""What is there that a computer which joins may not do without, or may not share: its token, its key, keys of its name?
+
+Tokens and keys are found by their hashes, in unique indexes. What is looked at under the history lock is true when the
+enrolment commits.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
+import orjson
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
+
+from casare_api.kinds import Object
+from casare_store.batch import Batch
 
 Place = tuple[str, str]  # namespace and name
 
@@ -25,3 +34,35 @@ async def find(
         return None
     namespace, name, key_namespace, key_name = found
     return (namespace, name), (key_namespace, key_name) if key_name is not None else None
+
+
+_OF_ROBOT = "SELECT head || tail FROM apikeys WHERE namespace = %s AND robot_name = %s AND role = 'robot' ORDER BY name"
+
+
+async def keys_of(batch: Batch, namespace: str, robot: str) -> list[Object]:
+    """The ApiKeys that are for a robot of this name."""
+    return [orjson.loads(text) for (text,) in await batch.select(_OF_ROBOT, (namespace, robot))]
+
+
+# A plain search finds the few texts that are worth a look; of those one is asked what it says.
+_IS_PREVIOUS = """
+SELECT EXISTS (SELECT FROM (SELECT head || tail AS text FROM apikeys) k WHERE
+    CASE WHEN strpos(k.text, %s) > 0 THEN k.text::jsonb #>> '{status,previousHash}' = %s ELSE false END)"""
+
+
+async def is_previous(batch: Batch, key_hash: str) -> bool:
+    """Whether some ApiKey was known by this hash before it got another, which may open something still."""
+    (found,) = await batch.select(_IS_PREVIOUS, (key_hash, key_hash))
+    return bool(found[0])
+
+
+_GONE = "SELECT u.uid FROM unnest(%s::text[]) AS u (uid) LEFT JOIN robots r ON r.uid::text = u.uid WHERE r.uid IS NULL"
+
+
+async def gone(pool: AsyncConnectionPool[AsyncConnection[Any]], robots: Collection[str]) -> list[str]:
+    """Which of these Robots (uid), of which each was there once, are not there any more."""
+    if not robots:
+        return []
+    async with pool.connection() as connection:
+        cursor = await connection.execute(_GONE, (list(robots),))
+        return [uid for (uid,) in await cursor.fetchall()]

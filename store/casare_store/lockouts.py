@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from psycopg import AsyncConnection
 
-from casare_api.decisions.keys import ROBOT_PATIENCE
+from casare_api.decisions.keys import ROBOT_PATIENCE, may_be_of
 from casare_api.decisions.revoking import HELD
 from casare_api.kinds import Object
 from casare_store.batch import Batch
@@ -31,7 +31,9 @@ _SUSPECTS = f"""
 SELECT DISTINCT r.uid::text FROM apikeys k JOIN robots r ON r.namespace = k.namespace AND r.name = k.robot_name
 WHERE k.role = 'robot' AND k.hash IS NOT NULL AND (NOT {_ACTIVE.format("k")} OR {_GOING.format("k")})
   AND NOT EXISTS (SELECT FROM apikeys g WHERE g.namespace = k.namespace AND g.robot_name = k.robot_name
-                  AND g.role = 'robot' AND g.hash IS NOT NULL AND {_ACTIVE.format("g")} AND NOT {_GOING.format("g")})
+                  AND g.role = 'robot' AND g.hash IS NOT NULL AND {_ACTIVE.format("g")} AND NOT {_GOING.format("g")}
+                  AND (strpos({_STATUS.format("g")}, '"robotUID":"') = 0
+                       OR strpos({_STATUS.format("g")}, r.uid::text) > 0))
   AND (EXISTS (SELECT FROM jobs j WHERE j.robot_uid = r.uid AND j.phase IN ('Assigned', 'Running'))
        OR EXISTS (SELECT FROM leases l WHERE l.robot_uid = r.uid AND l.online))"""
 
@@ -64,7 +66,9 @@ async def keys_now(batch: Batch, robots: Sequence[str]) -> Keys:
 def _grouped(rows: list[tuple[Any, ...]]) -> Keys:
     found: Keys = {}
     for uid, text in rows:
-        found.setdefault(uid, []).append(orjson.loads(text))
+        key = orjson.loads(text)
+        if may_be_of(key, uid):  # not that of a robot of this name before
+            found.setdefault(uid, []).append(key)
     return found
 
 

@@ -113,6 +113,25 @@ def test_a_token_takes_over_no_robot(api: Api, robot: Callable[..., Robot]) -> N
     assert api.get("JoinToken", "floor")["status"]["used"] == 1
 
 
+def test_a_key_from_before_is_not_good_for_a_robot_that_joins_under_its_name(api: Api) -> None:
+    token, old = issue(api), api.of(api.issue_key("old", "robot", robotName="pc-07"))
+    assert old.call("POST", api.path("Robot"), {"metadata": {"name": "pc-07"}, "spec": {}}).status_code == 201
+    api.delete("Robot", "pc-07")
+    assert 'apikey "old" is for a robot "pc-07"' in message(join(api, token), 409)
+    assert api.get("JoinToken", "floor")["status"]["used"] == 0 and api.names("Robot") == []
+    api.changed("ApiKey", "old", {"spec": {"revoked": True}})
+    joined(api, token)
+
+
+def test_a_key_that_was_replaced_is_still_its_own(api: Api) -> None:
+    first, token = api.issue_key("k", "viewer"), issue(api)
+    assert api.call("POST", api.path("ApiKey", "k", "rotate"), {"overlap": "1h"}).status_code == 201
+    assert "keyHash: another key has it" in message(join(api, token, keyHash=digest(first)), 409)
+    assert api.names("Robot") == [] and api.names("ApiKey") == ["k"]
+    assert api.call("POST", api.path("ApiKey", "k", "rotate"), {"overlap": "0s"}).status_code == 201
+    joined(api, token, keyHash=digest(first))
+
+
 def test_who_lost_the_answer_asks_again_with_its_own_key(api: Api) -> None:
     key, token = "crpa_" + secrets.token_urlsafe(32), issue(api)
     first = joined(api, token, keyHash=digest(key))
@@ -198,6 +217,26 @@ def test_a_robot_that_is_deleted_does_not_come_back_by_its_own_key(api: Api) -> 
     assert 'robot "pc-07" was deleted, and its key with it' in message(told, 401)
     assert told.json()["details"]["causes"][0]["reason"] == "RobotDeleted"
     assert is_status(report(api, said["key"] + "x"), 401) and "deleted" not in report(api, said["key"] + "x").text
+
+
+def test_a_robots_own_key_is_its_own_whatever_becomes_of_its_owner(api: Api) -> None:
+    token = issue(api, uses=5, approval="Manual")
+    said = joined(api, token)
+    own, robot = api.of(said["key"]), {"metadata": {"name": "pc-07"}, "spec": {"environment": "production"}}
+    api.changed("ApiKey", "pc-07", {"metadata": {"ownerReferences": None}})
+    for uid in (None, "01900000-0000-7000-8000-000000000001"):
+        api.patch("ApiKey", "pc-07", {"status": {"robotUID": uid}}, "status")
+    key = api.get("ApiKey", "pc-07")
+    assert key["status"]["robotUID"] == said["robotUID"] and "ownerReferences" not in key["metadata"]
+    assert report(api, said["key"]).status_code == 200
+    api.delete("Robot", "pc-07")
+    for answer in (own.call("POST", api.path("Robot"), robot), report(api, said["key"]), own.call("GET", api.path("Job"))):
+        assert 'robot "pc-07" was deleted, and its key with it' in message(answer, 401)
+        assert answer.json()["details"]["causes"][0]["reason"] == "RobotDeleted"
+    again = joined(api, token)
+    api.changed("ApiKey", "pc-07", {"spec": {"description": "it is looked at again"}})
+    assert is_status(report(api, said["key"]), 401) and report(api, again["key"]).status_code == 200
+    assert api.find("ApiKey", "pc-07") is not None, "nothing took it away"
 
 
 def test_a_key_that_was_deleted_says_nothing_of_its_robot(api: Api) -> None:

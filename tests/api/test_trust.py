@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from functools import partial
 from typing import Any
 
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
+from casare_api.decisions import enrolment
+from casare_api.kinds import Object
 from casare_api.kinds.apikey import APIKEY
+from casare_api.kinds.robot import ROBOT
 from casare_api.machinery.errors import ApiError
 from casare_apiserver.auth import Keys, digest
 from casare_apiserver.uses import NOTED_EVERY, Uses
@@ -50,6 +54,41 @@ def test_a_replica_that_lost_the_log_lets_nobody_in_by_what_it_knew_and_ends_wha
         assert (await keys.identify(calling("admin"))).role == "admin", "its key is not from the log"
 
     with_store(body)
+
+
+def test_a_replica_that_starts_lets_no_key_in_whose_one_robot_is_gone(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        robots = [await store.writer.write(admission.create(ROBOT, robot(name))) for name in ("there", "gone")]
+        for made in robots:
+            assert made is not None
+            name = made["metadata"]["name"]
+            spec = {"role": "robot", "robotName": name, "hash": digest(name)}
+            create = admission.create(APIKEY, {"metadata": {"name": name, "namespace": "default"}, "spec": spec})
+            key = await store.writer.write(create)
+            assert key is not None
+            await store.writer.write(admission.system(APIKEY, key, partial(noted, made)))
+        await store.writer.write(admission.remove(ROBOT, "default", "gone"))
+        hub = Hub(store.url)
+        keys = Keys(store, hub, digest("admin"), Uses(store.pool))
+        await hub.start()
+        await keys.start()
+        try:
+            assert (await keys.identify(calling("there"))).robot_name == "there"
+            with pytest.raises(ApiError, match='robot "gone" was deleted') as refused:
+                await keys.identify(calling("gone"))
+            assert refused.value.status == 401
+        finally:
+            await hub.stop()
+
+    with_store(body)
+
+
+def robot(name: str) -> Object:
+    return {"metadata": {"name": name, "namespace": "default"}, "spec": {"robotId": name}}
+
+
+def noted(robot: Object, key: Object, context: Any) -> Object:
+    return enrolment.bound(key, robot)
 
 
 def test_uses_are_noted_once_a_minute_and_written_later_where_the_database_is_away(with_store: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from casare_api.decisions import enrolment
 from casare_api.decisions import keys as rules
 from casare_api.kinds import KINDS, Object
 from casare_api.kinds.core import NAMESPACE
@@ -125,6 +126,23 @@ def test_a_robot_with_another_good_key_goes_on(with_store: Any) -> None:
         await Keys(store, recorder(store)).run_once()
         assert await phases(store) == {"j": "Running"} and await presences(store) == {"r": "Busy"}
         assert list(await objects(store, APIKEY)) == ["other"]
+
+    with_store(body)
+
+
+def test_a_key_of_the_robot_of_this_name_before_is_no_other_good_key(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        uid = await enrol(store, "r")
+        await give(store, "k")
+        old = await give(store, "old")  # whose robot was deleted without it
+        robot = {"metadata": {"uid": "01900000-0000-7000-8000-000000000001"}}
+        await overwrite(store, APIKEY, "old", lambda key, context: enrolment.bound(key, robot))
+        await store.writer.write(admission.create(JOB, job("j")))
+        await start(store, "j", uid)
+        await take_back(store, "revoked")
+        assert rules.good((await objects(store, APIKEY))["old"]) == rules.good(old), "it is good, but not for this one"
+        assert (await Keys(store, recorder(store)).run_once())["jobs"] == 1
+        assert await phases(store) == {"j": "Queued"}
 
     with_store(body)
 

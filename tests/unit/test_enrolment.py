@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from casare_api.decisions import approval, enrolment, instances
+from casare_api.decisions import approval, enrolment, instances, keys
 from casare_api.decisions.access import Identity, robot_may_write
 from casare_api.decisions.enrolment import Applicant
 from casare_api.decisions.reasons import reasons
@@ -100,6 +100,36 @@ def test_only_the_very_key_that_joined_may_ask_again() -> None:
     assert not again(KEY, other, key, token()), "the key is that of a robot of this name before"
     declared = {**robot, "metadata": {"name": "pc-07", "uid": UID}}
     assert not again(KEY, declared, key, token())
+
+
+def test_whose_a_key_is_nobody_can_change() -> None:
+    robot = {"metadata": {"name": "pc-07", "namespace": "berlin", "uid": UID}}
+    owned = enrolment.key_of(robot, KEY, "pc-07")
+    assert keys.robot_of(owned) == UID, "of a release that noted nothing"
+    noted = enrolment.bound(owned, robot)
+    for owners in ([], [{"kind": "Robot", "name": "pc-07", "uid": UID.replace("b486", "0000")}]):
+        assert keys.robot_of({**noted, "metadata": {**noted["metadata"], "ownerReferences": owners}}) == UID
+        unnoted = {**owned, "metadata": {**owned["metadata"], "ownerReferences": owners}}
+        assert keys.may_be_of(unnoted, UID), "its owners are people's to change"
+    assert keys.may_be_of(noted, UID) and not keys.may_be_of(noted, UID.replace("b486", "0000"))
+
+
+def test_nobody_joins_under_a_name_for_which_somebody_has_a_key() -> None:
+    def old(**spec: Any) -> dict[str, Any]:
+        said = {"role": "robot", "robotName": "pc-07", "hash": HASH, **spec}
+        return {"metadata": {"name": "old", "namespace": "berlin"}, "spec": said, "status": {"phase": "Active"}}
+
+    over, later = times.to_text(NOW), times.to_text(NOW + timedelta(seconds=1))
+    going = old()
+    going["metadata"]["deletionTimestamp"] = over
+    robot = {"metadata": {"name": "pc-07", "uid": UID}}
+    another = enrolment.bound(old(), {"metadata": {"uid": UID.replace("b486", "0000")}})
+    back = [old(revoked=True), old(expiresAt=over), going, another]
+    enrolment.check_alone(robot, back, NOW)
+    for one in (old(), old(hash=None), old(expiresAt=later)):
+        with pytest.raises(ApiError, match='apikey "old" is for a robot "pc-07"') as refusal:
+            enrolment.check_alone(robot, [*back, one], NOW)
+        assert refusal.value.status == 409
 
 
 # -- approval ------------------------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
             "revoked": False, "onRevoke": "Requeue", "rotation": {"every": "90d", "overlap": "24h"},
             "hash": f"sha256:{HASH}",
         },
-        "status": {"phase": "Active", "hint": "crpa_...x7Qd", "lastUsedIP": "10.1.2.3"},
+        "status": {"phase": "Active", "hint": "crpa_...x7Qd", "lastUsedIP": "10.1.2.3", "robotUID": UID},
     },
     "JoinToken": {
         "spec": {

@@ -1,18 +1,21 @@
 """May this robot join by this token, and what comes of it? Pure: the shell is `casare_apiserver.enrolling`.
 
 Always holds: a token makes robots that are not there and changes none that is, so that nobody takes over another's by
-one. What the token says of environment and labels wins. Whoever asks again with the hash of the key that he made for
-the robot is that robot's agent, which lost the answer: it gets it again, and no use is spent.
+one; nor is there a key then that is good for the new robot and was not made for it. What the token says of environment
+and labels wins. Whoever asks again with the hash of the key that he made for the robot is that robot's agent, which
+lost the answer: it gets it again, and no use is spent.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from casare_api.decisions import keys
 from casare_api.decisions.approval import APPROVED, ENROLLED_BY
 from casare_api.kinds.apikey import APIKEY
 from casare_api.kinds.jointoken import DEFAULT_TTL, JOINTOKEN, TokenPhase
@@ -95,7 +98,7 @@ def check(token: Object, hashed: str, name: str, now: datetime) -> None:
         raise _forbidden(f'{called} is for robots named "{pattern}", and this one would be "{name}": set its robotId')
 
 
-def is_repeated(asked: Applicant, robot: Object | None, keys: tuple[Object | None, ...], token: Object) -> bool:
+def is_repeated(asked: Applicant, robot: Object | None, known: tuple[Object | None, ...], token: Object) -> bool:
     """Whether this very robot has joined before with this very key, by this token."""
     if robot is None or asked.key_hash is None:
         return False
@@ -103,9 +106,20 @@ def is_repeated(asked: Applicant, robot: Object | None, keys: tuple[Object | Non
     return by == token["metadata"]["name"] and any(
         key is not None
         and hmac.compare_digest(str(key["spec"].get("hash") or ""), asked.key_hash)
-        and any(owner["uid"] == robot["metadata"]["uid"] for owner in key["metadata"].get("ownerReferences") or ())
-        for key in keys
+        and keys.robot_of(key) == robot["metadata"]["uid"]
+        for key in known
     )
+
+
+def check_alone(robot: Object, there: Sequence[Object], now: datetime) -> None:
+    """Whether none of the keys that are for a robot of its name would be good for it. Raises ApiError 409."""
+    name, uid = robot["metadata"]["name"], robot["metadata"]["uid"]
+    good = [key for key in there if keys.may_be_of(key, uid) and not keys.is_taken_back(key, now)]
+    others = [key["metadata"]["name"] for key in good]
+    if others:
+        why = f'apikey "{others[0]}" is for a robot "{name}" and would be good for this one too: revoke or delete it '
+        why = f"{why}(casare keys revoke {others[0]}), or set another robotId"
+        raise ApiError(409, "Conflict", why, {"group": APIKEY.group, "kind": APIKEY.plural, "name": others[0]})
 
 
 def taken(name: str) -> ApiError:
@@ -113,6 +127,11 @@ def taken(name: str) -> ApiError:
     why = f'robot "{name}" is there already, and a join token makes new ones alone: give its agent a key of its own '
     why = f"{why}(casare keys create), delete the robot, or set another robotId"
     return ApiError(409, "Conflict", why, {"group": ROBOT.group, "kind": ROBOT.plural, "name": name})
+
+
+def shared() -> ApiError:
+    """The key that the agent made is another ApiKey's, or was until that got another."""
+    return ApiError(409, "Conflict", "keyHash: another key has it: make a new key")
 
 
 def unknown() -> ApiError:
@@ -156,6 +175,11 @@ def key_of(robot: Object, hashed: str, name: str) -> Object:
             "hash": hashed,
         },
     }
+
+
+def bound(key: Object, robot: Object) -> Object:
+    """The key with the server's note of whose it is, which outlasts its ownerReferences."""
+    return {**key, "status": {**(key.get("status") or {}), "robotUID": robot["metadata"]["uid"]}}
 
 
 def spent(token: Object, robot: Object, now: datetime) -> Object:

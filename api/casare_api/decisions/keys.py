@@ -65,6 +65,29 @@ def opens(key: Object, now: datetime) -> bool:
     return any(not one.is_over(now) for one in good(key))
 
 
+def is_taken_back(key: Object, now: datetime) -> bool:
+    """Whether it opens nothing and never will, unless people say otherwise; one that has no secret yet may get one."""
+    spec, ends = key["spec"], key["spec"].get("expiresAt")
+    is_over = bool(ends) and times.from_text(ends) <= now
+    return bool(spec.get("revoked") or key["metadata"].get("deletionTimestamp") or is_over)
+
+
+def robot_of(key: Object) -> str | None:
+    """The uid of the one Robot that the key was made for as it joined; None for a key that is any Robot's of its name.
+
+    What the server noted counts; only keys of a release that noted nothing are told by their owner, which people can
+    change.
+    """
+    noted = dig(key, "status", "robotUID")
+    owners = key["metadata"].get("ownerReferences") or ()
+    return noted or next((owner["uid"] for owner in owners if owner["kind"] == "Robot"), None)
+
+
+def may_be_of(key: Object, robot_uid: str) -> bool:
+    """Whether a key for a Robot of this name can be this one's, whatever people make of its owners."""
+    return dig(key, "status", "robotUID") in (None, robot_uid)
+
+
 # -- what the server says in a key's status ------------------------------------------------------------------------
 
 

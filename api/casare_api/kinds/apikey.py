@@ -101,6 +101,11 @@ class ApiKeyStatus(OpenModel):
     last_used_ip: str | None = Field(
         None, alias="lastUsedIP", description="From which address it was used then; that of a proxy where there is one."
     )
+    robot_uid: str | None = Field(
+        None, alias="robotUID",
+        description="The uid of the one Robot that the key was made for as it joined: it is good for no other of that "
+        "name, and for nothing once that Robot is gone. Nobody can change it.",
+    )  # fmt: skip
     conditions: list[Any] | None = Field(
         None,
         description="RotationDue: it is older than spec.rotation.every says.",
