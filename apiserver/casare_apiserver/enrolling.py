@@ -115,7 +115,8 @@ class Enrolling:
             token, robot = there["token"], there["robot"]
             if token is None:
                 raise enrolment.unknown()
-            if enrolment.is_repeated(wish.asked, robot, (there.get("key"),), token) and robot is not None:
+            own = there.get("key"), there["named"]  # the second: of a try that was written after this one had looked
+            if enrolment.is_repeated(wish.asked, robot, own, token) and robot is not None:
                 return 200, _answer(robot, None)
             enrolment.check(token, wish.token_hash, wish.asked.name, batch.now)
             if robot is not None:

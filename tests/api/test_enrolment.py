@@ -66,6 +66,17 @@ def test_a_computer_swaps_a_token_for_a_robot_and_its_key(api: Api) -> None:
     assert is_status(api.call("POST", api.path("JoinToken", "floor", "token")), 409, "Conflict")
 
 
+def test_who_asks_again_while_the_first_try_is_under_way_gets_its_answer(api: Api) -> None:
+    """A try that took too long for its agent, which says it again: both are the same robot, and one use."""
+    token = issue(api, uses=2)
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(2):
+            hashed = "sha256:" + f"{number + 1}" * 64
+            codes = list(pool.map(lambda _, n=number, h=hashed: join(api, token, f"pc-{n}", keyHash=h).status_code, range(8)))
+            assert sorted(codes) == [200] * 7 + [201]
+    assert api.get("JoinToken", "floor")["status"]["used"] == 2
+
+
 def test_a_token_is_good_for_so_many_and_no_more_however_many_ask_at_once(api: Api) -> None:
     token = issue(api, uses=3)
     with ThreadPoolExecutor(8) as pool:
