@@ -67,7 +67,8 @@ class Judged:
         """When time alone makes something else of it."""
         current, following = self.found.current, self.found.next
         edges = [current.end] if current else [following.start] if following else []
-        return min((at for at in (*edges, self.deadline) if at is not None and at > now), default=None)
+        edges += [self.found.again, self.deadline]
+        return min((at for at in edges if at is not None and at > now), default=None)
 
 
 def judge(robot: Object, now: datetime) -> Judged:
