@@ -101,8 +101,9 @@ class ApiKeyStatus(OpenModel):
     last_used_ip: str | None = Field(
         None, alias="lastUsedIP", description="From which address it was used then; that of a proxy where there is one."
     )
-    conditions: list[Any] | None = Field(
+    conditions: list[dict[str, Any]] | None = Field(
         None,
+        max_length=100,
         description="RotationDue: it is older than spec.rotation.every says.",
         json_schema_extra=conditions(),
     )
@@ -120,7 +121,8 @@ def _phase(key: Object, now: datetime) -> Cell:
     """`Active`, or `Active,RotationDue`."""
     status = key.get("status") or {}
     is_due = any(
-        one.get("type") == "RotationDue" and one.get("status") == "True" for one in status.get("conditions") or ()
+        isinstance(one, dict) and one.get("type") == "RotationDue" and one.get("status") == "True"
+        for one in status.get("conditions") or ()
     )
     return f"{status.get('phase')},RotationDue" if is_due and status.get("phase") == "Active" else status.get("phase")
 
