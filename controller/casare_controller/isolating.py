@@ -1,7 +1,7 @@
 """What becomes of an object that can't be written? It is set aside for a while and told of, and all others move.
 
-A set that the database refuses is halved until the culprit stands alone. What says nothing of the object itself (a lost
-connection, a lock that was not to be had) is no refusal.
+A set that the database refuses, or over which a duty trips, is halved until the culprit stands alone. What says nothing
+of the object itself (a lost connection, a lock that was not to be had) is no refusal.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import structlog
 
 from casare_api.kinds import Object
 from casare_api.kinds.core import EVENT
-from casare_api.machinery.errors import ApiError
+from casare_store.batch import OutcomeUnknown
 from casare_store.events import Recorder
 
 ASIDE_FOR = 60.0  # seconds
 MOST = 20  # culprits in one set: where there are more it may well be the database, so that the duty rather fails
 # Says nothing of an object: the connection, a lock, the server's machine, a server that only answers reads.
-_PASSING = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
+_PASSING = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, OutcomeUnknown, OSError)
 log = structlog.get_logger(__name__)
 
 Write = Callable[[Sequence[str]], Awaitable[int]]  # writes the objects of these uids together, or none; how many
@@ -60,7 +60,7 @@ class Aside:
     async def _write(self, uids: Sequence[str], write: Write, seen: Mapping[str, Object], found: list[str]) -> int:
         try:
             return await write(uids)
-        except (psycopg.Error, ApiError) as error:
+        except Exception as error:  # a mistake of ours that one object brings to light must stop no other either
             if _is_passing(error) or len(found) >= MOST:
                 raise
             if len(uids) == 1:

@@ -204,7 +204,7 @@ def test_an_admin_who_writes_its_end_lets_it_go_and_can_not_send_it_back(api: Ap
     running(api, robot(), "a")
     api.delete("Job", "a")
     refused = api.patch("Job", "a", {"status": {"phase": "Queued"}}, subresource="status")
-    assert "Forbidden: it is being cancelled" in message(refused, 422)
+    assert "Forbidden: only the server makes a job Queued" in message(refused, 422)
     ended = {"phase": "Cancelled", "finishedTime": "2026-11-22T20:00:00Z"}
     assert api.patch("Job", "a", {"status": ended}, subresource="status").status_code == 200
     assert api.find("Job", "a") is None

@@ -7,7 +7,7 @@ from typing import Any
 
 from casare_api.kinds import GROUP
 
-from .conftest import Api, Robot, is_status, message
+from .conftest import Api, Robot, is_status, message, work
 
 
 def test_a_robots_key_writes_what_its_robot_is_and_not_what_people_decide(
@@ -78,3 +78,20 @@ def test_a_namespace_can_be_seen_by_those_who_live_in_it(api: Api) -> None:
     assert viewer.get("Namespace", api.namespace)["metadata"]["name"] == api.namespace
     assert is_status(viewer.call("GET", api.path("Namespace", "default")), 403)
     assert is_status(viewer.call("GET", api.path("Namespace")), 403)
+
+
+def test_an_operator_puts_no_job_on_the_robot_of_another_by_its_status(api: Api, robot: Callable[..., Robot]) -> None:
+    theirs = robot()
+    tenant = f"{api.namespace}-tenant"
+    api.call("POST", "/api/v1/namespaces", {"metadata": {"name": tenant}}).raise_for_status()
+    operator = api.of(api.issue_key("op", "operator", tenant), tenant)
+    made = operator.create("Job", "j", work())
+    when = "2026-01-01T00:00:00Z"
+    forged = {"attempt": 1, "robotName": theirs.name, "robotUID": theirs.uid, "assignedTime": when, "startedTime": when}
+    for phase in ("Assigned", "Running"):
+        assert "Forbidden" in message(operator.patch("Job", "j", {"status": {**forged, "phase": phase}}, "status"), 422)
+    whole = {**made, "status": {**made["status"], **forged, "message": "noted"}}
+    assert operator.call("PUT", operator.path("Job", "j", "status"), whole).status_code == 200
+    status = operator.get("Job", "j")["status"]
+    assert status["message"] == "noted" and status["phase"] == "Queued" and status["attempt"] == 0
+    assert not {"robotName", "robotUID", "assignedTime", "startedTime"} & status.keys()

@@ -242,3 +242,21 @@ def test_a_run_of_placement_ends_however_much_there_is_to_do(
         assert placed == 30
 
     with_store(body)
+
+
+@pytest.mark.parametrize("error", [AttributeError("'str' object has no attribute 'get'"), KeyError("x"), ValueError("odd")])
+def test_an_object_that_a_duty_trips_over_keeps_no_other_from_being_written(with_store: Any, error: Exception) -> None:
+    async def body(store: Store) -> None:
+        written: list[str] = []
+
+        async def write(uids: Any) -> int:
+            if "odd" in uids:
+                raise error
+            written.extend(uids)
+            return len(uids)
+
+        aside = isolating.Aside(Recorder(store.writer, "test"), "duty", lambda: 0.0)
+        assert await aside.write(["a", "b", "odd", "c", "d"], write, {}) == 4
+        assert sorted(written) == ["a", "b", "c", "d"] and aside.uids == ["odd"]
+
+    with_store(body)

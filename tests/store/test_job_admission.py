@@ -205,31 +205,54 @@ def test_jobs_that_go_back_to_the_queue_use_up_room(with_store: Any) -> None:
     with_store(body)
 
 
-def test_a_started_job_that_runs_at_most_once_is_not_put_back_by_hand(with_store: Any) -> None:
+ROBOT_UID = "00000000-0000-4000-8000-000000000000"
+ELSEWHERE = "00000000-0000-4000-8000-000000000001"
+MOMENT = "2001-01-01T00:00:00Z"
+# What decides where, when and how often a job runs.
+FORGED = {"attempt": 7, "robotName": "theirs", "robotUID": ELSEWHERE, "attempts": [], "earlierAttempts": {"Lost": 9},
+          **dict.fromkeys(("heldUntil", "assignedTime", "startedTime", "finishedTime", "cancelTime", "drainTime"), MOMENT)}  # fmt: skip
+STEPS = (
+    lambda now, context: lifecycle.assign(now, "pc", ROBOT_UID, context.now),
+    lambda now, context: lifecycle.report(now, ROBOT_UID, {"attempt": 1, "phase": "Running"}, context.now),
+)
+
+
+def written(name: str, **said: Any) -> Operation:
+    """A write of its status by whoever may."""
+    return admission.update(
+        JOB, "default", name, lambda now, context: {**now, "status": {**now["status"], **said}}, status=True
+    )
+
+
+def test_nobody_puts_a_job_on_a_robot_or_back_in_the_queue_by_its_status(with_store: Any) -> None:
     async def body(store: Store) -> None:
-        robot = "00000000-0000-4000-8000-000000000000"
+        for steps, phases in ((0, ("Assigned", "Running")), (1, ("Queued", "Running")), (2, ("Queued", "Assigned"))):
+            name = f"after-{steps}"
+            await store.writer.write(admission.create(JOB, job(name)))
+            for step in STEPS[:steps]:
+                await store.writer.write(admission.system(JOB, job(name), step))
+            before = await store.writer.write(written(name))
+            for phase in phases:
+                with pytest.raises(ApiError, match="Forbidden") as refused:
+                    await store.writer.write(written(name, **FORGED, phase=phase))
+                assert refused.value.status == 422
+            after = await store.writer.write(written(name, **FORGED, message="looked at", progress={"percent": 3}))
+            assert after["status"] == {**before["status"], "message": "looked at", "progress": {"percent": 3}}
 
-        def start(now: Object, context: Any) -> Object:
-            return lifecycle.assign(now, "pc", robot, context.now)
+    with_store(body)
 
-        def run(now: Object, context: Any) -> Object:
-            return lifecycle.report(now, robot, {"attempt": 1, "phase": "Running"}, context.now)
 
-        def status(name: str, **said: Any) -> Operation:
-            return admission.update(
-                JOB, "default", name, lambda now, context: {**now, "status": {**now["status"], **said}}, status=True
-            )
-
-        for policy, refused in (("Fail", True), ("Wait", True), ("Requeue", False)):
-            await store.writer.write(admission.create(JOB, job(policy.lower(), retry={"onRobotLost": policy})))
-            for step in (start, run):
-                await store.writer.write(admission.system(JOB, job(policy.lower()), step))
-            done = (await asyncio.gather(
-                store.writer.write(status(policy.lower(), phase="Queued")), return_exceptions=True
-            ))[0]  # fmt: skip
-            assert isinstance(done, ApiError) is refused
-        with pytest.raises(ApiError, match="Forbidden: it is 1 and can only grow"):
-            await store.writer.write(status("fail", attempt=0))
+def test_who_ends_a_job_by_its_status_says_when_and_not_where(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        await store.writer.write(admission.create(JOB, job("a")))
+        for step in STEPS:
+            await store.writer.write(admission.system(JOB, job("a"), step))
+        before = await store.writer.write(written("a"))
+        ended = await store.writer.write(written("a", **FORGED, phase="Failed"))
+        times = {"startedTime": MOMENT, "finishedTime": MOMENT}
+        assert ended["status"] == {**before["status"], "phase": "Failed", **times}
+        with pytest.raises(ApiError, match="does not go from Failed"):
+            await store.writer.write(written("a", phase="Assigned"))
 
     with_store(body)
 

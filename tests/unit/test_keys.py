@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from casare_api.decisions import keys
 from casare_api.decisions.access import Attempted, Identity, Verb, allowed
 from casare_api.decisions.keys import Fresh
 from casare_api.kinds import Object
+from casare_api.kinds.apikey import ApiKeyStatus
 from casare_api.machinery import times
 from casare_api.machinery.errors import ApiError
 
@@ -176,3 +178,15 @@ def test_times_beyond_the_calendar_are_its_end() -> None:
     late = datetime(9999, 12, 31, tzinfo=UTC)
     key = {**apikey(rotation={"every": "36500d"})}
     assert keys.rotated(key, fresh(TWO), late, 36500 * DAY)["status"]["previousUntil"].startswith("9999-12-31")
+
+
+@pytest.mark.parametrize("said", [["x", None, 3], "x", {"type": "RotationDue"}, [[]]])
+def test_conditions_that_are_none_keep_nobody_from_what_is_to_be_said(said: Any) -> None:
+    issued = "2026-01-01T00:00:00Z"
+    status = {"phase": "Active", "issuedTime": issued, "rotationDueTime": "2026-02-01T00:00:00Z", "conditions": said}
+    key = {"metadata": {"name": "k"}, "spec": {"role": "viewer", "hash": "h", "rotation": {"every": "31d"}}, "status": status}
+    new = keys.tidied(key, times.from_text("2026-03-01T00:00:00Z"))
+    assert keys.says_due(new) and "casare keys rotate k" in keys.due_message(new)
+    assert [one["type"] for one in new["status"]["conditions"]] == ["RotationDue"]
+    with pytest.raises(ValidationError):
+        ApiKeyStatus.model_validate({"conditions": said})

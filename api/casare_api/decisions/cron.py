@@ -25,9 +25,10 @@ that does not exist, and an hour that exists twice is kept twice.
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -84,14 +85,19 @@ def check_time_zone(name: str) -> str | None:
     return None
 
 
-def cron_times(text: str, time_zone: str, dst: str, after: datetime) -> Iterator[datetime]:
+def cron_times(
+    text: str, time_zone: str, dst: str, after: datetime, until: datetime | None = None
+) -> Iterator[datetime]:
     """All moments later than ``after`` at which the expression fires, in UTC, each once, in order, lazily.
 
+    With ``until`` none that is later, and no day beyond it is looked at, however seldom the expression fires.
     ValueError in words for an expression or a zone that is not valid.
     """
     last = after
     try:
-        for moment in _in_order(_wall_times(text, _zone(time_zone), dst, after)):
+        for moment in _in_order(_wall_times(text, _zone(time_zone), dst, after, until)):
+            if until is not None and moment > until:
+                return
             if moment > last:
                 yield moment
                 last = moment
@@ -99,14 +105,18 @@ def cron_times(text: str, time_zone: str, dst: str, after: datetime) -> Iterator
         return
 
 
-def _wall_times(text: str, zone: ZoneInfo, dst: str, after: datetime) -> Iterator[_Moments]:
+def _wall_times(
+    text: str, zone: ZoneInfo, dst: str, after: datetime, until: datetime | None
+) -> Iterator[_Moments]:
     """For each time on the wall that the expression names: the moments it fires at, by ``dst``."""
     # Within the last hour before the clock is put back, times already passed come a second time.
     ahead = _offset(after, zone) - _offset(after + _LONGEST_SHIFT, zone)
+    if ahead > timedelta() and _offset(after, zone) == _offset(after + ahead, zone):
+        ahead = timedelta()  # the change is further away than it puts the clock back
     start = after.astimezone(zone).replace(tzinfo=None) - max(ahead, timedelta())
     cron = _parse(text, start)
     rhythm = len(cron.hours) == 24
-    for wall in cron:
+    for wall in cron if until is None else _until(cron, until.astimezone(zone).date() + timedelta(days=1)):
         if wall.year > start.year + HORIZON:
             return
         first, second = _moments(wall, zone)
@@ -114,6 +124,25 @@ def _wall_times(text: str, zone: ZoneInfo, dst: str, after: datetime) -> Iterato
             yield (None if rhythm or dst == "Skip" else _end_of_gap(wall, zone)), None
         else:
             yield first, (second if rhythm or dst == "Twice" else None)
+
+
+def _until(cron: CronSim, last: date) -> Iterator[datetime]:
+    """The times on the wall up to a day; a rule that fires less often than that is not followed further."""
+    while _comes(cron, last):
+        wall = next(cron, None)
+        if wall is None:
+            return
+        yield wall
+
+
+def _comes(cron: CronSim, last: date) -> bool:
+    at = cron.dt
+    is_over = (max(cron.hours), max(cron.minutes)) <= (at.hour, at.minute)
+    ahead = at.date().toordinal() + is_over
+    for day in map(date.fromordinal, range(ahead, last.toordinal() + 1)):
+        if day.month in cron.months and cron.match_day(day):
+            return True
+    return False
 
 
 def _in_order(pairs: Iterable[_Moments]) -> Iterator[datetime]:
@@ -160,9 +189,16 @@ def _utcoffset(moment: datetime) -> timedelta:
 
 
 def _parse(text: str, start: datetime) -> CronSim:
-    words = text.strip().lower()
+    cron = copy.copy(_parsed(text))
+    cron.dt = start.replace(microsecond=0)
+    return cron
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> CronSim:
+    """Never iterated itself: it is copied."""
     try:
-        return CronSim(_WORDS.get(words, text), start)
+        return CronSim(_WORDS.get(text.strip().lower(), text), datetime(2000, 1, 1))
     except CronSimError:
         raise ValueError(f"cron {check_cron(text) or 'is not valid'}") from None
 

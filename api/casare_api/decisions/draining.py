@@ -22,7 +22,6 @@ from casare_api.machinery.durations import parse_duration
 
 DEADLINE, THEN = "15m", "Requeue"  # where `spec.drain` says nothing
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
-_LOOK_AGAIN = timedelta(minutes=5)  # at a window whose end is too far to be seen
 _UNCONFIRMED = timedelta(seconds=60)  # beyond its grace period: an agent that has not given a job back by then will not
 
 
@@ -67,8 +66,9 @@ class Judged:
     def changes_at(self, now: datetime) -> datetime | None:
         """When time alone makes something else of it."""
         current, following = self.found.current, self.found.next
-        edges = [current.end or now + _LOOK_AGAIN] if current else [following.start] if following else []
-        return min((at for at in (*edges, self.deadline) if at is not None and at > now), default=None)
+        edges = [current.end] if current else [following.start] if following else []
+        edges += [self.found.again, self.deadline]
+        return min((at for at in edges if at is not None and at > now), default=None)
 
 
 def judge(robot: Object, now: datetime) -> Judged:

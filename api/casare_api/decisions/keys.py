@@ -194,8 +194,7 @@ def says_due(key: Object) -> bool:
 
 def due_message(key: Object) -> str:
     """What people are told of a key that should be rotated."""
-    conditions = (key.get("status") or {}).get("conditions") or ()
-    return next((str(one["message"]) for one in conditions if one.get("type") == DUE), "")
+    return next((str(one.get("message") or "") for one in _all(key.get("status") or {}) if one.get("type") == DUE), "")
 
 
 # -- steps -----------------------------------------------------------------------------------------------------------
@@ -265,11 +264,17 @@ def _condition(key: Object, at: datetime, now: datetime) -> Object:
 
 
 def _says_due(status: Object) -> bool:
-    return any(one.get("type") == DUE and one.get("status") == "True" for one in status.get("conditions") or ())
+    return any(one.get("type") == DUE and one.get("status") == "True" for one in _all(status))
 
 
 def _other_conditions(status: Object) -> list[Any]:
-    return [one for one in status.get("conditions") or () if one.get("type") != DUE]
+    return [one for one in _all(status) if one.get("type") != DUE]
+
+
+def _all(status: Object) -> list[Object]:
+    """The conditions; not what is none: a release before let people write anything there."""
+    said = status.get("conditions")
+    return [one for one in said if isinstance(one, dict)] if isinstance(said, list) else []
 
 
 def _without(status: Object, *fields: str) -> Object:

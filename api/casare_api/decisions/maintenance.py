@@ -2,23 +2,44 @@
 
 A window begins when its cron rule fires on the wall clock of its time zone, and lasts its duration in real time,
 whatever the clocks do meanwhile. Windows that overlap or touch are one stretch: what is said of its end is true of all
-of them. Pure: the time comes from the caller.
+of them. Pure: the time comes from the caller. What it takes to find out is bounded, whatever the windows are: a tangle
+whose end is not found within that has none in sight, and a time to look again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 from casare_api.decisions.cron import cron_times
 from casare_api.machinery.durations import parse_duration
 
-_HOPS = 24  # windows in a row that are followed to find where a stretch ends; beyond that it has no end
-_FIRST_LOOK = timedelta(hours=1)  # back in time; then ever further, so that a dense rule is not gone through for days
+LONGEST = timedelta(days=31)  # that a window lasts; one that was stored before there was a longest is cut
+_HOPS = 24  # windows in a row that are followed to find where a stretch begins or ends
+_LOOKS = 60  # at rules, for each of the two: all of it is done while the history is locked
+_AHEAD = timedelta(days=366)  # how far the next window is looked for
+_AGAIN = timedelta(minutes=5)  # where no end was found
 _TICK = timedelta(microseconds=1)
+_MINUTE = timedelta(minutes=1)
+_SPARE = timedelta(days=2)  # before the end of the calendar, for the clocks of other zones
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+
+
+class _Tangled(Exception):
+    """More would have to be looked at than is done under a lock."""
+
+
+@dataclass(slots=True)
+class _Looks:
+    left: int = _LOOKS
+
+    def one(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise _Tangled
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,30 +54,38 @@ class Window:
     @classmethod
     def of(cls, spec: Mapping[str, Any]) -> Window:
         """From an item of `spec.maintenanceWindows`."""
-        return cls(spec["name"], spec["cron"], parse_duration(spec["duration"]), spec.get("timeZone") or "UTC")
+        duration = min(parse_duration(spec["duration"]), LONGEST)
+        return cls(spec["name"], spec["cron"], duration, spec.get("timeZone") or "UTC")
 
-    def first_after(self, moment: datetime) -> datetime | None:
-        """Its first begin later than a moment."""
-        return next(cron_times(self.cron, self.time_zone, "Once", moment), None)
+    def first(self, after: datetime, until: datetime) -> datetime | None:
+        """Its first begin later than a moment and not later than another one."""
+        return next(cron_times(self.cron, self.time_zone, "Once", after, until), None)
 
-    def begins(self, at: datetime) -> tuple[datetime, datetime] | None:
-        """Of its occurrences that hold at a moment, the begins of the first and the last."""
-        first = self.first_after(at - self.duration)
-        if first is None or first > at:
-            return None
-        return first, self._last(at) or first
+    def holds_since(self, at: datetime) -> datetime | None:
+        """The first begin of its occurrences that hold at a moment."""
+        return self.first(at - self.duration, at)
 
-    def _last(self, at: datetime) -> datetime | None:
-        look = _FIRST_LOOK
-        while True:
-            found = None
-            for moment in cron_times(self.cron, self.time_zone, "Once", at - min(look, self.duration)):
-                if moment > at:
-                    break
-                found = moment
-            if found is not None or look >= self.duration:
+    def last(self, at: datetime, looks: _Looks) -> datetime | None:
+        """The last begin of its occurrences that hold at a moment: found by halves where there are many."""
+        looks.one()
+        found, high = self.holds_since(at), at  # there is no begin later than high
+        while found is not None:
+            looks.one()
+            following = self.first(found, high)
+            if following is None:
                 return found
-            look *= 4
+            found, high = self._halved(following, high, looks)
+        return None
+
+    def _halved(self, found: datetime, high: datetime, looks: _Looks) -> tuple[datetime, datetime]:
+        """A later begin or an earlier end of what is looked through; begins are a minute apart."""
+        while high - found >= _MINUTE:
+            looks.one()
+            middle = found + (high - found) / 2
+            if (later := self.first(middle, high)) is not None:
+                return later, high
+            high = middle
+        return found, high
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +102,14 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a moment has: the stretch that holds then, and the next window that begins after it."""
+    """What a moment has: the stretch that holds then, and the next window that begins after it.
+
+    `again`: when to look again, where it was not seen how this ends.
+    """
 
     current: Stretch | None = None
     next: Stretch | None = None
+    again: datetime | None = None
 
 
 NOTHING = Found()
@@ -91,47 +124,53 @@ def window_at(windows: Sequence[Mapping[str, Any]], now: datetime) -> Found:
 
 @lru_cache(maxsize=256)  # a fleet that shares its windows is asked about at the same moment
 def _found(windows: tuple[Window, ...], now: datetime) -> Found:
-    current = _current(windows, now)
-    if current is None:
-        return Found(None, _next(windows, now))
-    return Found(current, None if current.end is None else _next(windows, current.end))
-
-
-def _current(windows: Sequence[Window], now: datetime) -> Stretch | None:
-    active = [(begins[1] + one.duration, one) for one in windows if (begins := one.begins(now)) is not None]
+    active = [one for one in windows if one.holds_since(now) is not None]
     if not active:
-        return None
-    _, longest = max(active, key=lambda each: each[0])
-    return Stretch(longest.name, _start(windows, now), _end(windows, now))
+        return _and_next(None, windows, now)
+    name, end = _end(windows, active, now)
+    current = Stretch(name, _start(windows, now), end)
+    return Found(current, None, _later(now, _AGAIN)) if end is None else _and_next(current, windows, end)
 
 
 def _start(windows: Sequence[Window], now: datetime) -> datetime | None:
     """Where the stretch that holds at a moment begins."""
     at = now
-    for _ in range(_HOPS):
-        earlier = min((begins[0] for one in windows if (begins := one.begins(at)) is not None), default=None)
+    for _ in range(min(_HOPS, _LOOKS // len(windows))):
+        earlier = min((begin for one in windows if (begin := one.holds_since(at)) is not None), default=None)
         if earlier is None:  # nothing holds just before what was found
             return at + _TICK
         at = earlier - _TICK
     return None
 
 
-def _end(windows: Sequence[Window], now: datetime) -> datetime | None:
-    """Where the stretch that holds at a moment ends."""
-    at = now
-    for _ in range(_HOPS):
-        later = max(
-            (begins[1] + one.duration for one in windows if (begins := one.begins(at)) is not None), default=None
-        )
-        if later is None:
-            return at
-        at = later
-    return None
+def _end(windows: Sequence[Window], active: Sequence[Window], now: datetime) -> tuple[str, datetime | None]:
+    """Which of the windows that hold at a moment lasts longest, and where the stretch ends."""
+    name, at, looks = active[0].name, now, _Looks()
+    try:
+        at, name = max(((_ends(one, now, looks), one.name) for one in active), key=lambda each: each[0])
+        for _ in range(_HOPS):
+            later = max((_ends(one, at, looks) for one in windows), default=at)
+            if later == at:
+                return name, at
+            at = later
+    except _Tangled:
+        pass
+    return name, None
 
 
-def _next(windows: Sequence[Window], after: datetime) -> Stretch | None:
-    begins = [(begin, one) for one in windows if (begin := one.first_after(after)) is not None]
+def _ends(one: Window, at: datetime, looks: _Looks) -> datetime:
+    begin = one.last(at, looks)
+    return at if begin is None else _later(begin, one.duration)
+
+
+def _and_next(current: Stretch | None, windows: Sequence[Window], after: datetime) -> Found:
+    until = min(_later(after, _AHEAD), _END_OF_TIME - _SPARE)
+    begins = [(begin, one) for one in windows if (begin := one.first(after, until)) is not None]
     if not begins:
-        return None
+        return Found(current, None, until)
     begin, one = min(begins, key=lambda each: each[0])
-    return Stretch(one.name, begin, begin + one.duration)
+    return Found(current, Stretch(one.name, begin, _later(begin, one.duration)))
+
+
+def _later(moment: datetime, span: timedelta) -> datetime:
+    return moment + span if span < _END_OF_TIME - moment else _END_OF_TIME

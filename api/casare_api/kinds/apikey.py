@@ -106,8 +106,9 @@ class ApiKeyStatus(OpenModel):
         description="The uid of the one Robot that the key was made for as it joined: it is good for no other of that "
         "name, and for nothing once that Robot is gone. Nobody can change it.",
     )  # fmt: skip
-    conditions: list[Any] | None = Field(
+    conditions: list[dict[str, Any]] | None = Field(
         None,
+        max_length=100,
         description="RotationDue: it is older than spec.rotation.every says.",
         json_schema_extra=conditions(),
     )
@@ -125,7 +126,8 @@ def _phase(key: Object, now: datetime) -> Cell:
     """`Active`, or `Active,RotationDue`."""
     status = key.get("status") or {}
     is_due = any(
-        one.get("type") == "RotationDue" and one.get("status") == "True" for one in status.get("conditions") or ()
+        isinstance(one, dict) and one.get("type") == "RotationDue" and one.get("status") == "True"
+        for one in status.get("conditions") or ()
     )
     return f"{status.get('phase')},RotationDue" if is_due and status.get("phase") == "Active" else status.get("phase")
 

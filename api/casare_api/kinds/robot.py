@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from casare_api.decisions import cron, skew
+from casare_api.decisions import cron, maintenance, skew
 from casare_api.kinds.kind import (
     AGE,
     NAME,
@@ -75,7 +75,7 @@ class MaintenanceWindow(Model):
 
     name: Word = Field(description="The window's name, unique within the robot.")
     cron: Word = Field(description="When it begins, as a cron rule of five fields such as `0 2 * * 0`.")
-    duration: Duration = Field(description="How long it lasts, such as 2h.")
+    duration: Duration = Field(description="How long it lasts, such as 2h; at most 31d.")
     time_zone: str | None = Field(
         None, description="The time zone of the rule by its IANA name, such as Europe/Berlin; otherwise UTC."
     )
@@ -93,6 +93,8 @@ class MaintenanceWindow(Model):
     def _lasts(cls, text: str) -> str:
         if not parse_duration(text):
             raise ValueError("must be longer than 0: write it like 2h")
+        if parse_duration(text) > maintenance.LONGEST:
+            raise ValueError("must be no longer than 31d: use desiredState: Drained for what lasts longer")
         return text
 
     @field_validator("time_zone")
@@ -157,7 +159,7 @@ class RobotSpec(Model):
     )
     maintenance_windows: list[MaintenanceWindow] | None = Field(
         None,
-        max_length=100,
+        max_length=10,
         description="Times at which it takes no new work and is drained as `drain` says, again and again.",
         json_schema_extra=listed("map", "name"),
     )

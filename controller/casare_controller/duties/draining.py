@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
+import structlog
+
 from casare_api.decisions import draining, lifecycle
 from casare_api.decisions.draining import Judged
 from casare_api.kinds import Object, dig
@@ -25,6 +27,7 @@ from casare_store.drains import Connection, Hands
 from casare_store.events import Recorder
 from casare_store.store import Store
 
+log = structlog.get_logger(__name__)
 READ = 1000  # robots at a time
 PER_RUN = 500  # robots that are written in a run
 PER_WRITE = 50  # robots in one transaction, with up to 100 jobs each
@@ -89,7 +92,13 @@ class Draining:
                 self._watch(one.robot, now)
 
     def _watch(self, robot: Object, now: datetime) -> None:
-        uid, judged = robot["metadata"]["uid"], draining.judge(robot, now)
+        uid = robot["metadata"]["uid"]
+        try:
+            judged = draining.judge(robot, now)
+        except Exception:  # a rule that an older release let in, or a time zone that this computer has not
+            log.exception("it can't be told whether a robot is drained", robot=robot["metadata"]["name"])
+            self._forget(uid)
+            return
         if _is_plain(robot, judged):
             self._forget(uid)
             return
