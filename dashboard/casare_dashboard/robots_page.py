@@ -7,14 +7,18 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from casare_api.kinds import Object, dig
-from casare_dashboard import deeds, event_views, grid, job_views, parts, robot_deeds, robot_views
-from casare_dashboard.session import Session
+from casare_dashboard import declaring, deeds, event_views, grid, job_views, parts, robot_deeds, robot_views
+from casare_dashboard.session import Session, current
 
 _GRID = "robots_grid"
 
 
 def show() -> None:
     """Draw the page."""
+    session = current()
+    namespace = (session.namespace or session.client.config.namespace) if session else None
+    if session is not None and namespace and session.may("create", "Robot", namespace):
+        declaring.form(session, namespace)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
             "Search",

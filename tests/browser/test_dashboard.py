@@ -111,6 +111,20 @@ def test_a_robot_is_paused_resumed_and_drained(page: Page, server: Server, clien
     until(lambda: "restartRequestedAt" in client.get("Robot", "by-hand")["spec"], "its agent is asked to restart")
 
 
+def test_a_robot_is_declared(page: Page, server: Server, client: Client) -> None:
+    signed_in(page, server)
+    page.get_by_text("Declare a robot").click()
+    page.get_by_role("button", name="Declare it").click()
+    expect(page.get_by_text("Give the robot an id")).to_be_visible()
+    page.get_by_label("Robot id").fill("PC_07")
+    page.get_by_label("Capabilities").fill("browser, sap")
+    page.get_by_role("button", name="Declare it").click()
+    expect(page.get_by_text("is declared. Its agent needs a key")).to_be_visible()
+    (made,) = [one for one in client.list("Robot")["items"] if one["spec"].get("robotId") == "PC_07"]
+    assert made["spec"]["capabilities"] == ["browser", "sap"]
+    expect_row(page, made["metadata"]["name"], "Pending")
+
+
 def test_a_key_is_made_shown_once_and_taken_back(page: Page, server: Server, client: Client) -> None:
     signed_in(page, server, "Keys")
     page.get_by_text("New key").click()

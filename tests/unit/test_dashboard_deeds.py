@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from casare_dashboard import key_views, robot_deeds
+from casare_dashboard import declaring, key_views, robot_deeds
 
 NOW = datetime(2026, 11, 22, 20, 0, 0, tzinfo=UTC)
 
@@ -69,3 +69,11 @@ def test_a_row_shows_a_hint_and_never_a_hash() -> None:
     (revoke,) = key_views.deeds(key)
     assert "Jobs that run under it are cancelled." in revoke.question and revoke.patch() == {"spec": {"revoked": True}}
     assert key_views.deeds({**key, "status": {"phase": "Revoked"}}) == []
+
+
+def test_a_form_becomes_a_robot_and_what_was_left_empty_is_left_out() -> None:
+    made = declaring.wanted(" PC_07 ", "", "payroll", "", 2, "browser, sap,,browser", "")
+    assert made["metadata"]["namespace"] == "payroll" and made["metadata"]["name"].startswith("pc-07-")
+    assert made["spec"] == {"robotId": "PC_07", "capabilities": ["browser", "sap"], "maxConcurrentJobs": 2}
+    with pytest.raises(ValueError, match="Give the robot an id"):
+        declaring.wanted(" ", "", "payroll", "", 1, "", "")
