@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from casare_store import embedded
+from casare_store.connection import HISTORY_LOCK
 
 from ..conftest import Server, running, until
 from .commands import Casare, Run, ran
@@ -242,12 +243,14 @@ class kept:
         return self.connection
 
     def __exit__(self, *error: object) -> None:
-        self.connection.execute("DELETE FROM audit; INSERT INTO audit SELECT * FROM kept; DROP TABLE kept")
-        self.connection.execute(
-            "UPDATE heads h SET audit_seq = k.audit_seq, audit_hash = k.audit_hash, audit_from_seq = k.audit_from_seq, "
-            "audit_from_hash = k.audit_from_hash FROM kept_heads k"
-        )
-        self.connection.execute("DROP TABLE kept_heads")
+        with self.connection.transaction():  # between two batches: one under way would write the head that it has read
+            self.connection.execute("SELECT pg_advisory_xact_lock(%s)", (HISTORY_LOCK,))
+            self.connection.execute("DELETE FROM audit; INSERT INTO audit SELECT * FROM kept; DROP TABLE kept")
+            self.connection.execute(
+                "UPDATE heads h SET audit_seq = k.audit_seq, audit_hash = k.audit_hash, "
+                "audit_from_seq = k.audit_from_seq, audit_from_hash = k.audit_from_hash FROM kept_heads k"
+            )
+            self.connection.execute("DROP TABLE kept_heads")
         self.connection.close()
 
 

@@ -17,7 +17,7 @@ from casare_api.machinery.durations import format_duration, parse_duration
 from casare_api.machinery.errors import ApiError
 
 OVERLAP = timedelta(hours=24)  # where neither the request nor the key says how long
-LEAST_OVERLAP = timedelta(minutes=10)  # of a key that its robot rotates
+OVERLAP_AT_LEAST = timedelta(minutes=10)  # of a key that its robot rotates, where it is to have none
 ROBOT_PATIENCE = timedelta(hours=1)  # a robot that has not rotated a key that is due by then is told of to people
 DUE = "RotationDue"  # a condition
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
@@ -144,8 +144,9 @@ def rotated(key: Object, fresh: Fresh, now: datetime, overlap: timedelta | None 
 def rotated_itself(key: Object, fresh: Fresh, now: datetime, used: str) -> Object:
     """A robot's key with a new secret, made with the secret whose hash is `used`; that one stays good for the overlap.
 
-    Whoever still uses the one before did not get the newer one, which is dropped; the overlap goes on as it was. It is
-    ten minutes at least: an answer that was lost would lock the robot out. Raises ApiError 409 where it is not due.
+    Whoever still uses the one before did not get the newer one, which is dropped; the overlap goes on as it was. Where
+    the spec wants none it is ten minutes: an answer that was lost would lock the robot out. Raises ApiError 409 where it
+    is not due.
     """
     _check_rotatable(key)
     if not is_due(key, now, used):
@@ -156,7 +157,7 @@ def rotated_itself(key: Object, fresh: Fresh, now: datetime, used: str) -> Objec
     if used == previous and until is not None:
         kept = {"previousHash": previous, "previousUntil": times.to_text(until, micro=True)}
     else:
-        kept = _kept(used, now, max(_overlap(key), LEAST_OVERLAP))
+        kept = _kept(used, now, _overlap(key) or OVERLAP_AT_LEAST)
     return _renewed(key, fresh, {**kept, "issuedTime": times.to_text(now), "rotatedBy": ROBOT}, now)
 
 
