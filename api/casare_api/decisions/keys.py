@@ -145,8 +145,8 @@ def rotated_itself(key: Object, fresh: Fresh, now: datetime, used: str) -> Objec
     """A robot's key with a new secret, made with the secret whose hash is `used`; that one stays good for the overlap.
 
     Whoever still uses the one before did not get the newer one, which is dropped; the overlap goes on as it was. Where
-    the spec wants none it is ten minutes: an answer that was lost would lock the robot out. Raises ApiError 409 where it
-    is not due.
+    the spec wants none it is ten minutes: an answer that was lost would lock the robot out. Raises ApiError 409 where
+    it is not due.
     """
     _check_rotatable(key)
     if not is_due(key, now, used):
