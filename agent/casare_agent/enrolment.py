@@ -15,6 +15,7 @@ from casare_agent.memory import Memory
 from casare_agent.outage import Outage
 from casare_agent.wake import Wake
 from casare_api.kinds import Object
+from casare_api.machinery import credentials
 from casare_api.machinery.errors import ApiError
 from casare_client import Client, Unreachable
 from casare_client.watch import passing
@@ -33,7 +34,7 @@ def applicant(settings: Settings, capabilities: list[str], key: str) -> Object:
         "tags": list(settings.tags),
         "slots": settings.max_concurrent_jobs,
         "agent": telemetry.about(capabilities),
-        "keyHash": keyring.digest(key),
+        "keyHash": credentials.digest(key),
     }
 
 
@@ -55,7 +56,7 @@ class Enrolment:
         directory, token = self._settings.directory, self._settings.secret
         key = keyring.load(directory, token, PENDING)
         if key == token:
-            key = keyring.new_key()
+            key = credentials.new()
             keyring.save(directory, token, key, PENDING)
         answer = self._joined(applicant(self._settings, self._capabilities, key))
         if answer is None:

@@ -8,25 +8,14 @@ old or the new one, never a half, also after the power failed.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import hmac
 import json
 import os
-import secrets
 from pathlib import Path
 
+from casare_api.machinery.credentials import digest
+
 FILE = "key.json"
-PREFIX = "crpa_"
-
-
-def new_key() -> str:
-    """A key that nobody has: 256 bits of chance."""
-    return PREFIX + secrets.token_urlsafe(32)
-
-
-def digest(secret: str) -> str:
-    """How the server knows a secret: `sha256:` and the hex of its SHA-256."""
-    return "sha256:" + hashlib.sha256(secret.encode()).hexdigest()
 
 
 def load(directory: Path, configured: str, name: str = FILE) -> str:

@@ -17,12 +17,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from casare_api.kinds.core import NAMESPACE
+from casare_api.machinery.credentials import digest
 from casare_api.machinery.errors import ApiError
 from casare_apiserver import metrics
 from casare_apiserver.addresses import Addresses
 from casare_apiserver.agents import Agents
 from casare_apiserver.artifacts import Artifacts
-from casare_apiserver.auth import Keys, digest
+from casare_apiserver.auth import Keys
 from casare_apiserver.budget import Budget
 from casare_apiserver.describing import Describing
 from casare_apiserver.documents import describe

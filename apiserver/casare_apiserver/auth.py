@@ -11,7 +11,6 @@ whatever becomes of its ApiKey.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from casare_api.decisions.access import ANONYMOUS, Identity
 from casare_api.kinds import Object
 from casare_api.kinds.apikey import APIKEY
 from casare_api.kinds.robot import ROBOT
+from casare_api.machinery.credentials import digest
 from casare_api.machinery.errors import ApiError, Cause
 from casare_apiserver.cutting import Open
 from casare_apiserver.oidc import SignIns, is_token
@@ -46,11 +46,6 @@ class _Known:
     identity: Identity
     expires: datetime | None
     due: datetime | None = None  # when its robot is to replace it
-
-
-def digest(key: str) -> str:
-    """How a key is kept: `sha256:` and the hex of its SHA-256."""
-    return "sha256:" + hashlib.sha256(key.encode()).hexdigest()
 
 
 @dataclass(slots=True)

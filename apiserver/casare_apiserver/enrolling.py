@@ -8,7 +8,6 @@ is looked up before the body is read, a few at a time.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,11 +23,11 @@ from casare_api.kinds.jointoken import JOINTOKEN, TokenPhase
 from casare_api.kinds.robot import ROBOT
 from casare_api.machinery import admission as rules
 from casare_api.machinery import names, times
+from casare_api.machinery.credentials import JOIN_TOKEN, digest, hint, new
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.openapi_bodies import Enrolment
-from casare_apiserver.auth import digest, presented
+from casare_apiserver.auth import presented
 from casare_apiserver.bodies import parse_json
-from casare_apiserver.issuing import hint
 from casare_apiserver.targets import Target
 from casare_apiserver.wire import Request
 from casare_store import admission, joining, objects, operations, settling
@@ -41,7 +40,6 @@ from casare_store.store import Store
 
 SOMEBODY = Identity("system:join-token", "anonymous")  # who shows a join token, in the audit log
 PATH = f"/apis/{GROUP}/v1/enroll"
-PREFIX = "cjt_"
 LONGEST_TOKEN = 200  # characters
 MAX_BODY = 64 * 1024  # bytes
 AT_ONCE = 4  # requests that the database is asked for
@@ -83,7 +81,7 @@ class Enrolling:
         if request.method != "POST":
             raise ApiError(405, "MethodNotAllowed", f"robots join by POST {PATH}")
         token = presented(request.scope)
-        if not token.startswith(PREFIX) or len(token) > LONGEST_TOKEN:
+        if not token.startswith(JOIN_TOKEN) or len(token) > LONGEST_TOKEN:
             raise enrolment.unknown()
         async with self._turns:
             await self._known(digest(token))  # nobody else's body is read
@@ -132,7 +130,7 @@ class Enrolling:
 
     async def token(self, request: Request, target: Target) -> None:
         """Makes the secret of a JoinToken and shows it this once. Raises ApiError 409 when it has one already."""
-        token = PREFIX + secrets.token_urlsafe(32)
+        token = new(JOIN_TOKEN)
 
         def change(current: Object, context: Context) -> Object:
             if current["spec"].get("hash"):
@@ -153,7 +151,7 @@ class Enrolling:
 
 def _stage(batch: Batch, wish: _Wish, token: Object, is_named: bool) -> tuple[Object, str | None]:
     """Robot, key and the token's use in one batch; the robot, and its key where the server made it."""
-    key = "crpa_" + secrets.token_urlsafe(32) if wish.asked.key_hash is None else None
+    key = new() if wish.asked.key_hash is None else None
     context = Context(batch.now, batch.known, batch.also)
     robot, _ = rules.admit(ROBOT, enrolment.robot_of(token, wish.asked))
     robot = settling.settle(ROBOT, None, robot, context)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,9 +11,9 @@ from casare_api.decisions.access import Identity
 from casare_api.decisions.granting import check_grant
 from casare_api.kinds import Object
 from casare_api.kinds.apikey import APIKEY
+from casare_api.machinery import credentials
 from casare_api.machinery.durations import parse_duration
 from casare_api.machinery.errors import ApiError
-from casare_apiserver.auth import digest
 from casare_apiserver.bodies import parse_json
 from casare_apiserver.targets import Target
 from casare_apiserver.wire import Request
@@ -22,8 +21,6 @@ from casare_store import admission
 from casare_store.operations import Context
 from casare_store.store import Store
 
-PREFIX = "crpa_"
-BITS = 256
 MAX_BODY = 4096  # bytes
 Change = Callable[[Object, keys.Fresh, datetime], Object]
 
@@ -54,8 +51,8 @@ class Issuing:
 
     async def _show(self, request: Request, target: Target, change: Change, own: Identity | None = None) -> None:
         """Writes the key with a new secret, and shows that. A robot hears the same of all keys but its own."""
-        secret = PREFIX + secrets.token_urlsafe(BITS // 8)
-        fresh = keys.Fresh(digest(secret), hint(secret))
+        secret = credentials.new()
+        fresh = keys.Fresh(credentials.digest(secret), credentials.hint(secret))
 
         def mutate(current: Object, context: Context) -> Object:
             if own is None:  # who sees a key may use it
@@ -69,11 +66,6 @@ class Issuing:
         until = written["status"].get("previousUntil")
         answer = {"kind": "KeyToken", "apiVersion": APIKEY.api_version, "key": secret}
         await request.object(201, answer | ({"previousUntil": until} if until else {}))
-
-
-def hint(key: str) -> str:
-    """What may be shown of a key: enough to tell it from others."""
-    return f"{key[:5]}...{key[-4:]}"
 
 
 def _itself(who: Identity, key: Object, fresh: keys.Fresh, now: datetime) -> Object:

@@ -16,12 +16,11 @@ import structlog
 
 from casare_api.decisions.access import ANONYMOUS, READ, Attempted, Identity, Verb
 from casare_api.decisions.granting import check_grant, is_granting
-from casare_api.decisions.roles import SHARES
 from casare_api.kinds import GROUP, SERVED
 from casare_api.kinds.job import JOB
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import FieldSelector
-from casare_apiserver import auditing, enrolling, headers, metrics, wire
+from casare_apiserver import auditing, enrolling, headers, metrics, refusing, wire
 from casare_apiserver.addresses import Addresses
 from casare_apiserver.agents import Agents
 from casare_apiserver.artifacts import Artifacts
@@ -154,7 +153,7 @@ class Router:
             await sent.refuse(ApiError.bad_request(why))
         except psycopg.Error as error:
             log.warning("the database can't be used", why=str(error).split("\n")[0], path=scope["path"])
-            await sent.refuse(_without_database(error))
+            await sent.refuse(refusing.without_database(error))
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -194,7 +193,7 @@ class Router:
         request = self._request(scope, receive, send, identity)
         if identity.expires is not None:
             request.lifetime = max((identity.expires - self.keys.clock()).total_seconds(), 0.0)
-        _check_impersonation(request)
+        refusing.check_impersonation(request)
         self.keys.open.add(request)
         try:
             await self._answer(request, path)
@@ -230,7 +229,7 @@ class Router:
         if not policies.may(who, what):
             what = _of_one(request, what)
             if not await policies.may_after_all(who, what):
-                raise _forbidden(who, what)
+                raise refusing.forbidden(who, what)
         request.policy = policies.current
         request.is_welcome = lambda: self.keys.holds(who) and policies.may(who, what)
 
@@ -353,27 +352,6 @@ class _Sent:
             await wire.refuse(self, error)
 
 
-def _without_database(error: psycopg.Error) -> ApiError:
-    """What the caller is told; what the database said is in the log."""
-    if isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.TransactionTimeout):
-        return ApiError.unavailable("the database took too long: ask for less, or try again in a moment")
-    if isinstance(error, psycopg.OperationalError):
-        return ApiError.unavailable("the database can't be reached: try again in a moment")
-    return ApiError.unavailable("the database could not do this: try again in a moment; why is in the server's log")
-
-
-def _check_impersonation(request: Request) -> None:
-    """Nobody acts as somebody else here; ignored, the answer would be about the wrong one. Raises ApiError 400, 403."""
-    asked = [name for name, _ in request.scope["headers"] if name.startswith(b"impersonate-")]
-    who = request.header(b"impersonate-user")
-    if asked and not who:
-        raise ApiError.bad_request(f"{asked[0].decode('latin-1')[:60]} is said without impersonate-user")
-    if who:
-        me, who = request.identity.name, who[:253]
-        why = f'User "{me}" cannot impersonate resource "users" in API group "" at the cluster scope'
-        raise ApiError(403, "Forbidden", f'users "{who}" is forbidden: {why}', {"name": who, "kind": "users"})
-
-
 def _verb(request: Request, target: Target) -> Verb:
     verb = _VERBS.get(request.method)
     if verb is None:
@@ -394,20 +372,3 @@ def _of_one(request: Request, what: Attempted) -> Attempted:
     except ApiError:
         return what  # it selects by other fields, too
     return replace(what, name=selector.exact("metadata.name"))
-
-
-def _forbidden(identity: Identity, what: Attempted) -> ApiError:
-    """The message of the real API server, which people know."""
-    verb, resource, group, namespace, name = what.verb, what.resource, what.group, what.namespace, what.name
-    full = f"{resource}.{group}" if group else resource
-    named = f' "{name}"' if name else ""
-    path = f"{resource}/{what.subresource}" if what.subresource else resource
-    where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
-    message = (
-        f'{full}{named} is forbidden: User "{identity.name}" cannot {verb} resource "{path}" in API group "{group}" '
-        f"{where}"
-    )
-    if resource in SHARES and namespace:
-        message += ": what a namespace gets of the fleet is decided by admins of the whole server"
-    details = {"group": group, "kind": resource} | ({"name": name} if name else {})
-    return ApiError(403, "Forbidden", message, details)

@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from casare_api.decisions.access import Identity
 from casare_api.decisions.signin import Claims, NotSignedIn, identity
+from casare_api.machinery.credentials import digest
 from casare_api.machinery.errors import ApiError
 from casare_apiserver import issuer as issuers
-from casare_apiserver.auth import Keys, digest
+from casare_apiserver.auth import Keys
 from casare_apiserver.issuer import check_url
 from casare_apiserver.oidc import SignIns
 from casare_apiserver.settings import Settings

@@ -17,6 +17,7 @@ import pytest
 
 from casare_agent import keyring
 from casare_api.kinds import dig
+from casare_api.machinery import credentials
 from casare_api.machinery.errors import ApiError
 from casare_client import Client, Config
 
@@ -117,10 +118,10 @@ def test_an_agent_swaps_its_token_for_a_key_once(place: Place) -> None:
 
 
 def test_an_agent_that_lost_the_answer_joins_with_its_key_and_waits_for_approval(place: Place) -> None:
-    token, key, own = place.token(uses=1, approval="Manual"), keyring.new_key(), place.directory / place.name
+    token, key, own = place.token(uses=1, approval="Manual"), credentials.new(), place.directory / place.name
     keyring.save(own, token, key, "joining.json")
     with Client(Config(place.server.url, token)) as client:
-        client.enrol({"robotId": place.name, "keyHash": keyring.digest(key)})  # and it crashed
+        client.enrol({"robotId": place.name, "keyHash": credentials.digest(key)})  # and it crashed
     place.start(CASARE_JOIN_TOKEN=token)
     place.until(lambda: "waits until somebody approves it" in place.said, "it says so")
     assert place.phase() == "Pending" and keyring.load(own, token) == key

@@ -14,6 +14,7 @@ from casare_agent.config import ConfigError, load
 from casare_agent.crew import check_apart, severity
 from casare_agent.ending import Ending
 from casare_agent.memory import Memory
+from casare_api.machinery import credentials
 
 TOKEN, KEY = "cjt_0123456789", "crpa_0123456789abcdef"
 
@@ -69,12 +70,12 @@ def test_nobody_else_reads_it_and_the_secret_is_not_in_it(tmp_path: Path) -> Non
     keyring.save(tmp_path, TOKEN, KEY)
     path = tmp_path / "key.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert json.loads(path.read_text()) == {"key": KEY, "replaces": keyring.digest(TOKEN)}
+    assert json.loads(path.read_text()) == {"key": KEY, "replaces": credentials.digest(TOKEN)}
     assert [each.name for each in tmp_path.iterdir()] == ["key.json"]
 
 
 def test_new_keys_have_256_bits_of_chance() -> None:
-    keys = {keyring.new_key() for _ in range(100)}
+    keys = {credentials.new() for _ in range(100)}
     assert len(keys) == 100 and all(key.startswith("crpa_") and len(key) == 5 + 43 for key in keys)
 
 

@@ -14,8 +14,9 @@ from casare_api.decisions import enrolment
 from casare_api.kinds import Object
 from casare_api.kinds.apikey import APIKEY
 from casare_api.kinds.robot import ROBOT
+from casare_api.machinery.credentials import digest
 from casare_api.machinery.errors import ApiError
-from casare_apiserver.auth import Keys, digest
+from casare_apiserver.auth import Keys
 from casare_apiserver.uses import NOTED_EVERY, Uses
 from casare_apiserver.watch import TRUSTED, Hub
 from casare_store import admission

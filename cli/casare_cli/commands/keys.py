@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 import sys
 from enum import StrEnum
 from typing import Annotated, Any
@@ -11,8 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from casare_cli import options, session
-
-PREFIX = "crpa_"
 
 
 class Role(StrEnum):
@@ -160,16 +156,12 @@ def hash_key(
     ] = False,
 ) -> int:
     """Make a key offline, and the hash that an ApiKey manifest holds instead of it (spec.hash)."""
+    from casare_api.machinery import credentials
     from casare_cli.failures import Misuse
 
-    key = sys.stdin.readline().strip() if stdin else PREFIX + secrets.token_urlsafe(32)
+    key = sys.stdin.readline().strip() if stdin else credentials.new()
     if not key:
         raise Misuse("there is no key on standard input")
     print(f"key:  {key}")
-    print(f"hash: {digest(key)}")
+    print(f"hash: {credentials.digest(key)}")
     return 0
-
-
-def digest(key: str) -> str:
-    """What `ApiKey.spec.hash` holds: the SHA-256 of the key in hex."""
-    return "sha256:" + hashlib.sha256(key.encode()).hexdigest()

@@ -8,7 +8,6 @@ learns only the hash.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import re
@@ -17,12 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from casare_api.machinery import credentials as keys
 from casare_cli.failures import Failure
 from casare_cli.up import data_dir
 from casare_cli.up.data_dir import DataDir
 from casare_cli.up.settings import Settings
 
-PREFIX = "crpa_"
 MARK = "casare.net"  # the extension by which our client knows a context of ours
 SECRET_KEY = ("CASARE_SECRET_KEY", "CASARE_SECRET_KEY_FILE")
 _OWN = ("ORCHESTRATOR_ADMIN_API_KEY", "API_SECRET")
@@ -35,7 +34,7 @@ def admin_key(data: DataDir, environ: Mapping[str, str] = os.environ) -> str:
     own = next((environ[name].strip() for name in _OWN if environ.get(name, "").strip()), "")
     if any(not "!" <= char <= "~" for char in own):
         raise Failure("the admin key in the environment holds characters that no key can have (spaces, not ASCII)")
-    key = own or _kept(data.admin_key).strip() or PREFIX + secrets.token_urlsafe(32)
+    key = own or _kept(data.admin_key).strip() or keys.new()
     data_dir.write(data.admin_key, f"{key}\n")
     return key
 
@@ -59,7 +58,7 @@ def robot_key(data: DataDir, name: str, url: str) -> str:
     text = _kept(file)
     found = _API_KEY.search(text)
     if found is None or not _URL.search(text):
-        key = PREFIX + secrets.token_urlsafe(32)
+        key = keys.new()
         data_dir.write(file, _robot_settings(name, url, key))
         return key
     written = _URL.sub(lambda match: f"{match[1]}{json.dumps(url)}", text, count=1)
@@ -77,11 +76,6 @@ def used_key(data: DataDir, name: str, key: str) -> str:
         return keyring.load(config.load(data.agent(name), {}).directory, key)
     except (config.ConfigError, OSError):
         return key  # the agent will say what is wrong
-
-
-def digest(key: str) -> str:
-    """What an ApiKey holds instead of the key."""
-    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def write_kubeconfig(data: DataDir, settings: Settings, key: str) -> None:

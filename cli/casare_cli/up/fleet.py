@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from casare_api.machinery import credentials
 from casare_api.machinery.errors import ApiError
-from casare_cli.up import credentials
 from casare_client import Client, Unreachable
 
 NAMESPACE = "default"
