@@ -170,7 +170,7 @@ def test_a_restart_keeps_jobs_away_until_the_agent_says_that_it_was_done(
     about = {"version": "1", "protocol": 2}
     rob.report(agent=about)
     assert casare("restart", rob.name).out == f"robot/{rob.name} restarts as soon as it has no job\n"
-    wanted = rob.report()["restartRequestedAt"]
+    wanted = until(lambda: rob.report().get("restartRequestedAt"), "its agent hears of it with the log")
     until(lambda: (rob.report(), shown(casare, rob.name))[1] == "Idle,Restarting", "it waits for that")
     api.create("Job", "a", work(rob))
     until(lambda: condition(api, rob.name, "Schedulable")["reason"] == "Restarting", "it says so")
