@@ -14,7 +14,7 @@ from casare_api.kinds import Object
 from casare_api.kinds.robot import ROBOT
 from casare_api.machinery.errors import ApiError
 from casare_apiserver.watch import Hub
-from casare_store import reads
+from casare_store import columns, reads
 from casare_store.changes import Change
 from casare_store.store import Store
 
@@ -46,7 +46,7 @@ class Robots:
     def keep(self, robot: Object) -> None:
         """Knows what was just written before the log tells of it; one that is not known here may be deleted by now."""
         if _key(robot) in self._known:
-            self._take(_key(robot), _revision(robot), orjson.dumps(robot))
+            self._take(_key(robot), _revision(robot), columns.fitted(columns.dump(robot)))
 
     async def _read_all(self) -> None:
         self._early = []
@@ -54,7 +54,7 @@ class Robots:
         page = await reads.read(self.store.pool, reads.Query(ROBOT))
         for chunk in page.chunks:
             for robot in orjson.loads(b"[" + chunk + b"]"):
-                self._take(_key(robot), _revision(robot), orjson.dumps(robot))
+                self._take(_key(robot), _revision(robot), columns.fitted(columns.dump(robot)))
         early, self._early = self._early, None
         for change in early or ():
             if change.rv > page.rv:

@@ -65,17 +65,18 @@ class Change:
 
     @property
     def logged(self) -> changes.Change:
-        """As the log's readers get it."""
+        """As the log's readers get it, who keep it for a while."""
         row, meta = self.row, self.state["metadata"]
         if self.type == moves.TYPE:
             fields, old_fields, _ = row[-3:]
-            text, type_, old_labels = columns.dump(self.new), "MODIFIED", None
+            text, type_, old_labels = columns.fitted(columns.dump(self.new)), "MODIFIED", None
             labels = columns.dump(meta["labels"]) if meta.get("labels") else None
         else:
             seen, fields, old_labels, old_fields, _ = row[-len(columns.LOGGED) :]
             text, type_, labels = row[columns.HEAD] + seen + row[columns.TAIL], self.type, row[columns.LABELS]
         about = (self.kind.kind, type_, meta.get("namespace") or "", meta["name"], meta["uid"])
-        return changes.Change(self.rv, *about, text, labels, fields, old_labels, old_fields)
+        kept = [one and columns.fitted(one) for one in (labels, old_labels, old_fields)]
+        return changes.Change(self.rv, *about, text, kept[0], columns.fitted(fields), *kept[1:])
 
     @property
     def size(self) -> int:
