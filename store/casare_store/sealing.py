@@ -97,6 +97,11 @@ class Sealer:
         return orjson.dumps(self.open(orjson.loads(text)))
 
 
+def writer_name(sealer: Sealer | None) -> str:
+    """How a writer's connections are called, so that everybody can see its keys: see `resealing.servers`."""
+    return "writer" if sealer is None else f"writer {'+'.join(sealer.key_ids)}"
+
+
 async def sealed_with(pool: Any) -> dict[str, int]:
     """How many Secrets are sealed with which key, by its id."""
     query = f"SELECT {KEY_OF.format('head || tail')} AS key, count(*) FROM secrets GROUP BY key"
