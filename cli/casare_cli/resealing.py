@@ -22,7 +22,10 @@ BROKEN_SHOWN = 5
 
 @dataclass(slots=True)
 class Sealed:
-    """What a whole walk has found; keys are ids. `key` and `opens` are of the apiserver that answered last."""
+    """What a whole walk has found; keys are ids.
+
+    `key` and `opens` are of the apiserver that answered last, `apiservers` all that were there meanwhile.
+    """
 
     key: str = ""
     opens: list[str] = field(default_factory=list)
@@ -33,7 +36,9 @@ class Sealed:
     broken: list[str] = field(default_factory=list)
 
     def add(self, step: Object) -> None:
-        self.key, self.opens, self.apiservers = step["key"], step["opens"], step["apiservers"]
+        self.key, self.opens = step["key"], step["opens"]
+        # Whoever was there for a part of the walk may have written what it had passed.
+        self.apiservers += [one for one in step["apiservers"] if one not in self.apiservers]
         (self.secrets if step["part"] == "secrets" else self.log).update(step["found"])
         self.resealed[step["part"]] += step["resealed"]
         self.broken += [one for one in step["broken"] if one not in self.broken]
@@ -70,7 +75,7 @@ def _places(found: Sealed, key: str, seals: bool) -> list[str]:
 
 
 def _place(apiserver: Object) -> str:
-    return apiserver["address"] or "here"
+    return apiserver["address"] or "socket"
 
 
 def verdict(done: Sealed, now: Sealed) -> tuple[list[str], bool]:
