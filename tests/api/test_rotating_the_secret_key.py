@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from casare_store import embedded
+from casare_store import embedded, resealing
 
 from ..conftest import drop_database, new_database, until
 from .commands import Run, ran
@@ -132,6 +133,25 @@ def test_what_no_apiserver_opens_is_told_at_the_start_and_by_the_command(pair: P
     assert "name it in CASARE_SECRET_KEY_FALLBACKS" in done.lines[1] and done.lines[2] == "no key may be taken away yet"
     listed = pair.casare("secrets", "status", at=pair.one)
     assert [line.split()[1:3] for line in listed.lines[1:]] == [["1", "1"], ["1", "1"]]
+
+
+def test_an_apiserver_that_is_killed_on_the_way_has_lost_nothing(pair: Pair) -> None:
+    names = [f"s{n:03}" for n in range(resealing.MOST + 20)]
+    one = pair.restart(pair.one, OLD)
+    for name in names:
+        one.create("Secret", name, {"data": DATA})
+    one = pair.restart(pair.one, NEW, OLD)
+    before = shown(one)
+    first = one.call("POST", PATH).json()
+    assert first["resealed"] == resealing.MOST and first["metadata"]["continue"].startswith("secrets:")
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(one.call, "POST", PATH, params={"continue": first["metadata"]["continue"]})
+        pair.one.kill("apiserver")
+    one = pair.restart(pair.one, NEW, OLD)
+    assert shown(one) == before and len(before) == len(names)
+    done = pair.casare("secrets", "reseal", at=pair.one)
+    assert done.code == 0 and f"{len(names)} entries of the log are sealed anew" in done.out, done.out + done.err
+    assert shown(pair.restart(pair.one, NEW)) == before
 
 
 def test_without_a_key_there_is_nothing_to_seal_with(pair: Pair) -> None:
