@@ -72,13 +72,12 @@ def release() -> str:
 async def serving(settings: Settings) -> AsyncIterator[Server]:
     """A server that is ready to answer; ends watches, writes and heartbeats in order when left.
 
-    Raises psycopg.OperationalError when the database can't be reached, ValueError when there is no admin key or the
+    Raises psycopg.OperationalError when the database can't be reached, ValueError when there is no admin key or a
     secret key is too short.
     """
     admin_hash = digest(settings.admin())
-    secret_key = settings.sealing_key()
     sign_ins = settings.sign_ins(lambda: keys.clock())
-    sealer = Sealer.from_text(secret_key) if secret_key is not None else None
+    sealer = _sealer(settings)
     store = await Store.open_when_ready(settings.database_url, sealer=sealer)
     hub = Hub(settings.database_url, settings.bookmark_seconds, store.writer.own)
     files = connection.pool_for_files(settings.database_url)
@@ -146,11 +145,27 @@ async def _ensure_default_namespace(store: Store) -> None:
             raise
 
 
+def _sealer(settings: Settings) -> Sealer | None:
+    """What seals and opens Secrets; None where there is no key. Raises ValueError, OSError."""
+    text, fallbacks = settings.sealing_key(), settings.fallback_keys()
+    if text is not None:
+        return Sealer.from_text(text, fallbacks)
+    if fallbacks:
+        raise ValueError("CASARE_SECRET_KEY_FALLBACKS needs CASARE_SECRET_KEY: fallbacks open Secrets and seal none")
+    return None
+
+
 async def _warn_of_other_keys(store: Store, sealer: Sealer | None) -> None:
     """A key that was lost or mixed up shows now, and not when somebody needs a password at night."""
-    for key, count in (await sealing.sealed_elsewhere(store.pool, sealer)).items():
-        log.error("Secrets are sealed with another key and can't be read: set CASARE_SECRET_KEY to that one",
-                  secrets=count, sealed_with=key, key_here=sealer.key_id if sealer else "none")
+    here = sealer.key_ids if sealer is not None else ()
+    for key, count in (await sealing.sealed_with(store.pool)).items():
+        if key not in here:
+            log.error("Secrets are sealed with another key and can't be read: set CASARE_SECRET_KEY to that one, or "
+                      "name it in CASARE_SECRET_KEY_FALLBACKS", secrets=count, sealed_with=key,
+                      key_here=", ".join(here) or "none")
+        elif key != here[0]:
+            log.warning("Secrets are sealed with a fallback key: 'casare secrets reseal' seals them anew once all "
+                        "apiservers know the key of this one", secrets=count, sealed_with=key, key_here=here[0])
 
 
 def _refusal(error: HTTPException) -> Response:

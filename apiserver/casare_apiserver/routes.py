@@ -34,6 +34,7 @@ from casare_apiserver.limits import Limits
 from casare_apiserver.policies import Policies
 from casare_apiserver.reading import Reading
 from casare_apiserver.refusals import Refusals, refusal
+from casare_apiserver.resealing import Resealing
 from casare_apiserver.retrying import Retrying
 from casare_apiserver.targets import Target
 from casare_apiserver.why import Why
@@ -49,6 +50,7 @@ log = structlog.get_logger(__name__)
 _SPECIAL = {("robots", "report"), ("jobs", "log"), ("jobs", "retry"), ("jobs", "why"), ("apikeys", "token"),
             ("apikeys", "rotate"), ("jointokens", "token"), ("jobs", "artifacts")}
 _NAMED = {("workflows", "revisions"), ("jobs", "artifacts")}  # with a name behind them
+_BESIDE = frozenset({"blobs", "audit", "sealing"})  # that are no kinds
 PROBES = frozenset({"/healthz", "/livez", "/readyz"})
 _ROOTS = {f"{kind.root}/": kind.group for kind in SERVED}
 _BY_PLURAL = {(kind.group, kind.plural): kind for kind in SERVED}
@@ -87,7 +89,7 @@ def parse(path: str) -> Path | None:
     plural, name, subresource, rest = (*parts, None, None, None)[:4]
     assert plural is not None
     kind = _BY_PLURAL.get((group, plural))
-    is_known = kind.namespaced or namespace is None if kind else group == GROUP and plural in ("blobs", "audit")
+    is_known = kind.namespaced or namespace is None if kind else group == GROUP and plural in _BESIDE
     return Path(group, namespace, plural, name, subresource, rest) if is_known else None
 
 
@@ -114,12 +116,14 @@ class Router:
     stall_seconds: float = 30.0
     why: Why = field(init=False)
     audit: AuditLog = field(init=False)
+    resealing: Resealing = field(init=False)
     _verbs: dict[Verb, Handler] = field(init=False)
     _specials: dict[tuple[str, str | None, Verb], Handler] = field(init=False)
 
     def __post_init__(self) -> None:
         self.why = Why(self.writing.store, self.writing)
         self.audit = AuditLog(self.writing.store)
+        self.resealing = Resealing(self.writing.store)
         self._verbs = {
             "get": self.reading.get, "list": self.reading.list, "watch": self.reading.watch,
             "create": self.writing.create, "update": self.writing.replace, "patch": self.writing.patch,
@@ -208,8 +212,8 @@ class Router:
         if path.plural == "blobs":
             await self._blob(request, path)
             return
-        if path.plural == "audit":
-            await self._audit(request, path)
+        if path.plural in ("audit", "sealing"):
+            await self._whole_server(request, path)
             return
         kind = _BY_PLURAL[path.group, path.plural]
         target = Target(kind, path.namespace, path.name, path.subresource)
@@ -306,11 +310,18 @@ class Router:
         await self._authorize(request, Attempted(verb, "blobs", None, path.namespace, path.name, GROUP))
         await self.files.blob(request, path.namespace, path.name)
 
-    async def _audit(self, request: Request, path: Path) -> None:
+    async def _whole_server(self, request: Request, path: Path) -> None:
+        """What is about all namespaces and has no names: the audit log, and the keys that Secrets are sealed with."""
         if path.namespace is not None or path.name is not None:
             raise ApiError(404, "NotFound", "the server could not find the requested resource")
-        await self._authorize(request, Attempted("list", "audit", group=GROUP))
-        await self.audit.read(request)
+        verb: Verb = "create" if request.method == "POST" and path.plural == "sealing" else "list"
+        await self._authorize(request, Attempted(verb, path.plural, group=GROUP))
+        if path.plural == "audit":
+            await self.audit.read(request)
+            return
+        if verb == "create":
+            CALLER.set(auditing.caller(request.identity, self.addresses.of(request.scope), "reseal", "secrets", None))
+        await self.resealing.step(request)
 
     async def _own_jobs_only(self, request: Request, target: Target, verb: Verb) -> None:
         """A robot's key sees the jobs of its robot and no others."""

@@ -43,6 +43,14 @@ class Settings(BaseSettings):
     secret_key_file: Path | None = Field(
         None, validation_alias="CASARE_SECRET_KEY_FILE", description="A file with the secret key, where it is not set."
     )
+    secret_key_fallbacks: SecretStr = Field(
+        SecretStr(""), validation_alias="CASARE_SECRET_KEY_FALLBACKS",
+        description="Keys, with commas between, that open Secrets and never seal them: the one before, or the next.",
+    )
+    secret_key_fallback_files: str = Field(
+        "", validation_alias="CASARE_SECRET_KEY_FALLBACK_FILES",
+        description="Files with one such key each, with commas between.",
+    )
     bookmark_seconds: float = Field(
         30.0, gt=0, validation_alias="CASARE_WATCH_BOOKMARK_SECONDS",
         description="Seconds between bookmarks, which keep a quiet watch's place in history fresh.",
@@ -147,3 +155,15 @@ class Settings(BaseSettings):
         if self.secret_key is not None and self.secret_key.get_secret_value():
             return self.secret_key.get_secret_value()
         return self.secret_key_file.read_text().strip() if self.secret_key_file is not None else None
+
+    def fallback_keys(self) -> list[str]:
+        """The texts of keys that open Secrets and never seal them. Raises ValueError in one line for a missing file."""
+        files = _words(self.secret_key_fallback_files)
+        try:
+            return [*_words(self.secret_key_fallbacks.get_secret_value()), *(Path(name).read_text() for name in files)]
+        except OSError as why:
+            raise ValueError(f"CASARE_SECRET_KEY_FALLBACK_FILES: {why.strerror or why}: {why.filename}") from None
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

@@ -25,6 +25,7 @@ _COMMANDS = {
     **{name: f"casare_cli.commands.{name}" for name in ("why", "logs", "artifacts", "cancel", "retry")},
     **dict.fromkeys(("pause", "resume", "drain", "restart"), "casare_cli.commands.steer"),
     "keys": "casare_cli.commands.keys",
+    "secrets": "casare_cli.commands.secrets",
     "audit": "casare_cli.commands.audit",
     **dict.fromkeys(("join-tokens", "approve"), "casare_cli.commands.enrolment"),
     **dict.fromkeys(("migrate", "apiserver", "controller", "agent", "dashboard"), "casare_cli.commands.components"),

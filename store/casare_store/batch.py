@@ -275,7 +275,19 @@ async def committed(connection: Connection, unknown: OutcomeUnknown) -> bool:
     async with begin(connection) as batch:
         rows = await batch.select("SELECT uid::text, xmin::text, object FROM changes WHERE rv = %s", (first.rv,))
         wanted = first.uid, str(int(unknown.xid) % 2**32), orjson.loads(first.object)
-        return [(uid, xid, orjson.loads(text)) for uid, xid, text in rows] == [wanted]
+        found = [(uid, xid, orjson.loads(text)) for uid, xid, text in rows]
+        return found == [wanted] or await _was_resealed(batch, unknown, found)
+
+
+async def _was_resealed(batch: Batch, unknown: OutcomeUnknown, found: list[tuple[str, str, Object]]) -> bool:
+    """The same of a Secret that was sealed anew since: its entry is as it was but for the envelope.
+
+    Another transaction has written it last, so Postgres is asked what became of ours.
+    """
+    wanted = unknown.first.uid, orjson.loads(unknown.first.object)
+    if not any(uid == wanted[0] and sealing.is_resealed(obj, wanted[1]) for uid, _, obj in found):
+        return False
+    return await batch.select(_STATUS, (unknown.xid, unknown.xid)) == [("committed",)]
 
 
 def _row(
@@ -323,6 +335,8 @@ _NOW = (
     "SELECT rv, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, pg_current_xact_id()::text, audit_seq, "
     "audit_hash FROM heads"
 )
+# Of a number that a server which crashed lost, and that nobody has got since, nothing can be asked.
+_STATUS = "SELECT CASE WHEN %s::xid8 < pg_snapshot_xmax(pg_current_snapshot()) THEN pg_xact_status(%s::xid8) END"
 _BEGIN = ("BEGIN", f"SELECT pg_advisory_xact_lock({HISTORY_LOCK})", _NOW)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HEAD = "UPDATE heads SET rv = $1::bigint, audit_seq = $4::bigint, audit_hash = $5 RETURNING pg_notify($2, $3)"

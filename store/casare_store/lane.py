@@ -21,7 +21,7 @@ from casare_store.connection import connect_for_batches
 from casare_store.headroom import Headroom
 from casare_store.operations import Answer, Context, Operation, apply
 from casare_store.pipeline import Connection
-from casare_store.sealing import Sealer
+from casare_store.sealing import Sealer, writer_name
 
 SEND_EVERY = 125  # operations decided before what they change is sent, so that Postgres and this process work at once
 # Passing troubles of a batch that was rolled back: it is tried again as it is.
@@ -91,7 +91,7 @@ class Lane:
 
     async def connect(self) -> None:
         """Raises psycopg.OperationalError when there is no database."""
-        self.connection = await connect_for_batches(self.url, "writer")
+        self.connection = await connect_for_batches(self.url, writer_name(self.sealer))
         self.own.backends.discard(self._backend)
         self._backend = self.connection.info.backend_pid
         self.own.backends.add(self._backend)

@@ -1,7 +1,8 @@
 """How do secrets lie in the database? Sealed: what a Secret holds is one field of ciphertext in its row and in the log.
 
 AES-256-GCM with a fresh 96-bit nonce each time. The key is derived from a text that only apiservers know; its id stands
-in the envelope, so that a wrong key is told in words. The envelope is bound to its object: pasted into another one it
+in the envelope, so that a wrong key is told in words, and one key can follow another (see `resealing`): one seals, all
+that are known open. The envelope is bound to its object: pasted into another one it
 can't be opened. Labels, names and who owns which field stay readable; annotations are sealed with the data, since
 `kubectl apply` writes all of it into one.
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,64 +28,86 @@ VERSION = "v1"
 LEAST = 32  # characters of a key's text
 _FIELDS = ("data", "stringData")
 _NONCE = 12  # bytes
+MOST_FALLBACKS = 4
+KEY_OF = "substring({} FROM '\"sealed\":\"v1:([0-9a-f]{{1,16}}):')"  # SQL: the key that an object's text is sealed with
 _SET_KEY = "set CASARE_SECRET_KEY (or CASARE_SECRET_KEY_FILE) of the apiserver"
+_FALLBACK = "CASARE_SECRET_KEY_FALLBACKS"
 
 
 @dataclass(frozen=True, slots=True)
 class Sealer:
-    """Seals and opens objects with one key. Made by `from_text`."""
+    """Seals objects with one key, and opens those of that key and of its fallbacks. Made by `from_text`."""
 
-    key_id: str
-    _box: Any = field(repr=False)
+    key_id: str  # of the key that seals
+    _boxes: Mapping[str, Any] = field(repr=False)
 
     @classmethod
-    def from_text(cls, text: str) -> Sealer:
-        """The sealer of a key that is any text of at least 32 characters. Raises ValueError in one line."""
-        # Only who has a key needs what it takes to use it: the controller has none.
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    def from_text(cls, text: str, fallbacks: Iterable[str] = ()) -> Sealer:
+        """The sealer of a key that is any text of at least 32 characters, and of others that open and never seal.
 
-        text = text.strip()
-        if len(text) < LEAST:
-            raise ValueError(f"the secret key is too short: CASARE_SECRET_KEY needs at least {LEAST} characters")
-        return cls(_derived(text, b"id", 4).hex(), AESGCM(_derived(text, b"key", 32)))
+        Raises ValueError in one line.
+        """
+        key_id, box = _key(text, "CASARE_SECRET_KEY")
+        others = dict(_key(other, f"each key of {_FALLBACK}") for other in fallbacks)
+        others.pop(key_id, None)
+        if len(others) > MOST_FALLBACKS:
+            raise ValueError(f"{_FALLBACK}: there are {len(others)} keys, and {MOST_FALLBACKS} are the most")
+        return cls(key_id, {key_id: box, **others})
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """The keys that it opens with, first the one that it seals with."""
+        return tuple(self._boxes)
 
     def seal(self, obj: Object) -> Object:
         """The object with its data and annotations in one sealed field."""
         kept, clear = _apart(obj)
-        nonce = secrets.token_bytes(_NONCE)
-        box = nonce + self._box.encrypt(nonce, orjson.dumps(clear), _bound_to(obj))
-        return {**kept, SEALED: f"{VERSION}:{self.key_id}:{base64.b64encode(box).decode()}"}
+        return {**kept, SEALED: self._envelope(obj, orjson.dumps(clear))}
 
     def open(self, obj: Object) -> Object:
-        """The inverse of `seal`. Raises ApiError 503 for another key's envelope, 500 for a broken one."""
+        """The inverse of `seal`. Raises ApiError 503 for an unknown key's envelope, 500 for a broken one."""
         if not is_sealed(obj):
             return obj
+        return _together(obj, self._clear(obj))
+
+    def reseal(self, obj: Object) -> Object:
+        """A sealed object under the key that seals now; the rest of it stays as it is. Raises as `open`."""
+        return {**obj, SEALED: self._envelope(obj, orjson.dumps(self._clear(obj)))}
+
+    def _envelope(self, obj: Object, clear: bytes) -> str:
+        nonce = secrets.token_bytes(_NONCE)
+        box = nonce + self._boxes[self.key_id].encrypt(nonce, clear, _bound_to(obj))
+        return f"{VERSION}:{self.key_id}:{base64.b64encode(box).decode()}"
+
+    def _clear(self, obj: Object) -> Any:
         version, key_id, text = _parts(obj)
-        if (version, key_id) != (VERSION, self.key_id):
-            raise _wrong_key(obj, key_id, f"this server has {self.key_id}: {_SET_KEY} to the one it was sealed with")
+        if version != VERSION or key_id not in self._boxes:
+            here = ", ".join(self.key_ids)
+            raise _wrong_key(obj, key_id, f"this server has {here}: {_SET_KEY} to that one, or name it in {_FALLBACK}")
         from cryptography.exceptions import InvalidTag
 
         try:
             box = base64.b64decode(text, validate=True)
-            clear = orjson.loads(self._box.decrypt(box[:_NONCE], box[_NONCE:], _bound_to(obj)))
+            return orjson.loads(self._boxes[key_id].decrypt(box[:_NONCE], box[_NONCE:], _bound_to(obj)))
         except (InvalidTag, ValueError):
             raise _broken(obj) from None
-        return _together(obj, clear)
 
     def open_text(self, text: bytes) -> bytes:
         """The same for an object's JSON."""
         return orjson.dumps(self.open(orjson.loads(text)))
 
 
-async def sealed_elsewhere(pool: Any, sealer: Sealer | None) -> dict[str, int]:
-    """How many Secrets are sealed with another key than this one, by that key's id: nobody here can read them."""
-    query = (
-        "SELECT substring(head || tail FROM '\"sealed\":\"v1:([0-9a-f]{1,16}):') AS key, count(*) FROM secrets "
-        "GROUP BY key"
-    )
+def writer_name(sealer: Sealer | None) -> str:
+    """How a writer's connections are called, so that everybody can see its keys: see `resealing.servers`."""
+    return "writer" if sealer is None else f"writer {'+'.join(sealer.key_ids)}"
+
+
+async def sealed_with(pool: Any) -> dict[str, int]:
+    """How many Secrets are sealed with which key, by its id."""
+    query = f"SELECT {KEY_OF.format('head || tail')} AS key, count(*) FROM secrets GROUP BY key"
     async with pool.connection() as connection:
         rows = await (await connection.execute(query)).fetchall()
-    return {str(key): int(count) for key, count in rows if key and (sealer is None or key != sealer.key_id)}
+    return {str(key): int(count) for key, count in rows if key}
 
 
 def is_sealed(obj: Object) -> bool:
@@ -106,6 +130,13 @@ def sealed(sealer: Sealer | None, obj: Object) -> Object:
         raise ApiError.unavailable(f'Secret "{obj["metadata"]["name"]}" can\'t be written without a key: {_SET_KEY}')
     check_open(obj)
     return sealer.seal(obj)
+
+
+def is_resealed(obj: Object, before: Object) -> bool:
+    """Whether one is the other, sealed with another key."""
+    if not (is_sealed(obj) and is_sealed(before)) or _parts(obj)[1] == _parts(before)[1]:
+        return False
+    return {**obj, SEALED: ""} == {**before, SEALED: ""}
 
 
 def check_open(obj: Object) -> None:
@@ -157,6 +188,17 @@ def _parts(obj: Object) -> tuple[str, str, str]:
     if len(parts) != 3:
         raise _broken(obj)
     return parts[0], parts[1], parts[2]
+
+
+def _key(text: str, setting: str) -> tuple[str, Any]:
+    """A key's id and its cipher. Raises ValueError for a text that is too short."""
+    # Only who has a key needs what it takes to use it: the controller has none.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    text = text.strip()
+    if len(text) < LEAST:
+        raise ValueError(f"the secret key is too short: {setting} needs at least {LEAST} characters")
+    return _derived(text, b"id", 4).hex(), AESGCM(_derived(text, b"key", 32))
 
 
 def _derived(text: str, purpose: bytes, length: int) -> bytes:

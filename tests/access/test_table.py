@@ -78,6 +78,7 @@ schedules             {READ:60} viewer operator admin
 schedules             {WRITE:60} operator admin
 schedules/status      get                                                           viewer operator admin
 schedules/status      update patch                                                  operator admin
+sealing               list create
 secrets               {READ:60} admin
 secrets               {WRITE:60} admin
 workflows             {READ:60} viewer operator admin

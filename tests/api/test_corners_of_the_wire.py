@@ -74,7 +74,7 @@ def test_a_secret_of_a_type_has_what_the_type_needs(api: Api, type_: str, key: s
     assert f"data[{key}]: Required value" in message(api.call("POST", api.path("Secret"), body), 422)
 
 
-def test_secrets_of_another_key_are_counted(database: str) -> None:
+def test_secrets_are_counted_by_their_keys(database: str) -> None:
     mine, other = Sealer.from_text("m" * 40), Sealer.from_text("o" * 40)
 
     async def write(sealer: Sealer, name: str) -> dict[str, int]:
@@ -84,12 +84,12 @@ def test_secrets_of_another_key_are_counted(database: str) -> None:
                 await store.writer.write(admission.create(KINDS["Namespace"], {"metadata": {"name": "default"}}))
             made = sample("Secret", name, {"data": {"pw": SEALED}, "type": "Opaque"}, namespace="default")
             await store.writer.write(admission.create(KINDS["Secret"], made))
-            return await sealing.sealed_elsewhere(store.pool, sealer)
+            return await sealing.sealed_with(store.pool)
         finally:
             await store.close()
 
-    assert asyncio.run(write(mine, "first")) == {}
-    assert asyncio.run(write(other, "second")) == {mine.key_id: 1}
+    assert asyncio.run(write(mine, "first")) == {mine.key_id: 1}
+    assert asyncio.run(write(other, "second")) == {mine.key_id: 1, other.key_id: 1}
 
 
 # -- apply -----------------------------------------------------------------------------------------------------------

@@ -295,6 +295,32 @@ def test_ctrl_c_ends_everything_and_the_next_start_knows_all(home: Home) -> None
         assert next(line for line in robot.splitlines() if "apiKey" in line) in kept
 
 
+def test_the_key_of_secrets_is_rotated(home: Home) -> None:
+    (home.path / "s.yaml").write_text("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {pw: hunter2}\n")
+    where, old = f"--data-dir={home.data}", home.data / "secret.key.old"
+    with home.up("--no-dashboard", "--robots=0", "--apply=s.yaml") as up:
+        assert "old key" not in up.text
+        first = (home.data / "secret.key").read_text()
+
+    def shown() -> bool:
+        return "aHVudGVyMg==" in home.casare(where, "get", "secret", "s", "-o", "yaml")[1]
+
+    with home.up("--no-dashboard", "--robots=0", "--new-secret-key") as up:
+        assert f"{old}: " in up.text and "secrets reseal" in up.text
+        assert old.read_text() == first != (home.data / "secret.key").read_text()
+        assert {stat.S_IMODE(file.stat().st_mode) for file in (old, home.data / "secret.key")} == {0o600}
+        assert shown()
+        code, said = home.casare(where, "secrets", "reseal")
+        assert code == 0 and "1 Secret and 1 entry of the log are sealed anew" in said, said
+        old.unlink()
+        pid = home.pids["apiserver"]
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: home.pids["apiserver"] not in (pid, None), "the apiserver was started again")
+        until(shown, lambda: f"it opens the Secret without the old key; {home.log('apiserver')[-2000:]}")
+    with home.up("--no-dashboard", "--robots=0") as up:
+        assert "old key" not in up.text and shown()
+
+
 def test_detached_it_stays_until_down(home: Home) -> None:
     code, said = home.casare("up", *home.options, "--no-dashboard", "--detach")
     assert code == 0, said

@@ -259,6 +259,45 @@ def test_a_key_is_any_long_text_and_its_id_says_nothing_of_it() -> None:
     assert "text that only" not in repr(KEY)
 
 
+NEXT = Sealer.from_text("a text that only apiservers know, 2", ["a text that only apiservers know, 1"])
+
+
+def test_a_fallback_opens_and_what_is_written_is_sealed_with_the_key_itself(database: str) -> None:
+    async def body(store: Store) -> None:
+        assert KEY.open(await row(store)) == NEXT.open(await row(store))
+        await store.writer.write(with_data(more=b64("x")))
+        found = await row(store)
+        assert OTHER.open(found)["data"] == {"password": b64("hunter2"), "more": b64("x")}
+        with pytest.raises(ApiError) as caught:
+            KEY.open(found)
+        assert "CASARE_SECRET_KEY_FALLBACKS" in caught.value.message and OTHER.key_id in caught.value.message
+
+    run(database, (KEY, create), (NEXT, body))
+
+
+def test_an_envelope_that_is_sealed_anew_holds_the_same_and_belongs_to_the_same_object() -> None:
+    meta = {"name": "db", "namespace": "default", "uid": "u", "labels": {"a": "b"}}
+    old = KEY.seal({"kind": "Secret", "metadata": {**meta, "annotations": {"a": "b"}}, "data": {"c": "d"}, "type": "x"})
+    new = NEXT.reseal(old)
+    assert list(new) == list(old) and {**new, "sealed": ""} == {**old, "sealed": ""}
+    assert OTHER.open(new) == KEY.open(old)
+    assert sealing.is_resealed(new, old) and not sealing.is_resealed(old, old) and not sealing.is_resealed(old, meta)
+    assert not sealing.is_resealed({**new, "type": "y"}, old)
+    with pytest.raises(ApiError, match="can't be opened"):
+        OTHER.open({**new, "metadata": {**meta, "uid": "v"}})
+
+
+def test_keys_that_open_are_listed_once_the_one_that_seals_first_and_not_without_end() -> None:
+    texts = [f"{number} is one of the many keys of this test" for number in range(6)]
+    assert NEXT.key_ids == (OTHER.key_id, KEY.key_id)
+    assert Sealer.from_text(texts[0], [texts[1], f"{texts[0]}\n", texts[1]]).key_ids == Sealer.from_text(texts[0], texts[1:2]).key_ids
+    assert len(Sealer.from_text(texts[0], texts[:5]).key_ids) == 5
+    with pytest.raises(ValueError, match="4 are the most"):
+        Sealer.from_text(texts[0], texts[1:])
+    with pytest.raises(ValueError, match="each key of CASARE_SECRET_KEY_FALLBACKS needs at least 32"):
+        Sealer.from_text(texts[0], ["short"])
+
+
 def test_a_large_secret_fits_and_one_that_grew_too_large_is_refused(database: str) -> None:
     async def body(store: Store) -> None:
         await store.writer.write(admission.create(SECRET, secret(data={"a": base64.b64encode(bytes(2**20)).decode()})))

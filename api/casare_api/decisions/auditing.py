@@ -108,6 +108,11 @@ def beside(by: Caller, kind: Kind, obj: Object) -> Object:
     return {**by.said(), **found, "name": meta["name"], "uid": meta["uid"]}
 
 
+def resealed(by: Caller, key: str, part: str, count: int) -> Object:
+    """A row of Secrets, or entries of the log, that were sealed anew with the key of this id."""
+    return {**by.said(), "effect": "resealed", "kind": "Secret", "count": count, "key": key, "part": part}
+
+
 def _of(deed: Deed) -> Object:
     found: Object = {"effect": deed.effect, "kind": deed.kind.kind}
     if namespace := deed.meta.get("namespace"):

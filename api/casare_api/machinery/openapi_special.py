@@ -23,6 +23,7 @@ from casare_api.machinery.openapi_operations import (
     schema_name,
     schema_reference,
 )
+from casare_api.machinery.openapi_sealing import sealing_paths, sealing_schemas
 from casare_api.machinery.schema import Schema, model_schema
 
 MAX_LOG_SEQ = 1_000_000
@@ -32,7 +33,8 @@ _JSON = ("application/json",)
 
 def special_schemas() -> dict[str, Schema]:
     """The schemas of these bodies by their names in the document of our own group."""
-    return audit_schemas() | {schema_name(GROUP, "v1", name): model_schema(model) for name, model in MODELS.items()}
+    own = {schema_name(GROUP, "v1", name): model_schema(model) for name, model in MODELS.items()}
+    return audit_schemas() | sealing_schemas() | own
 
 
 def special_paths() -> Paths:
@@ -51,6 +53,7 @@ def special_paths() -> Paths:
         **_below(workflow, "revisions/{revision}", get=_revision(workflow)),
         **_blobs(workflow.root),
         **audit_paths(),
+        **sealing_paths(),
     }
 
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -68,6 +68,7 @@ class Process:
     grace: float = 10.0
     death_signal: int = signal.SIGTERM  # what the kernel sends it when we die
     final_codes: frozenset[int] = frozenset()
+    looked_up: Callable[[], Mapping[str, str]] = dict  # what of its environment may be another each time it is started
     code: int | None = None  # how it ended last
     _process: subprocess.Popen[bytes] | None = None
     _log_start: int = 0
@@ -84,10 +85,11 @@ class Process:
         return self.code is not None and self.code in self.final_codes
 
     def start(self) -> None:
+        env = {**self.env, **self.looked_up()}
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._process = embedded_child.spawn(
-                self.argv, env=self.env, log=log, death_signal=self.death_signal, cwd=str(self.cwd)
+                self.argv, env=env, log=log, death_signal=self.death_signal, cwd=str(self.cwd)
             )
         self.code = None
 

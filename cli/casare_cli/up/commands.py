@@ -34,6 +34,10 @@ def up(
     apply: Annotated[
         list[str] | None, typer.Option("--apply", metavar="PATH", help="Apply these manifests; may repeat.")
     ] = None,
+    new_secret_key: Annotated[
+        bool,
+        typer.Option("--new-secret-key", help="Seal Secrets with a new key; 'casare secrets reseal' ends the old one."),
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready; 'casare down' stops it.")] = False,
 ) -> int:
     """Run the whole system on this computer: database, servers, robots and dashboard."""
@@ -54,6 +58,7 @@ def up(
         not no_dashboard and settings.dashboard_installed(),
         robots,
         tuple(map(str, paths)),
+        new_secret_key,
     )
     return upping.detach(chosen) if detach else upping.up(chosen)
 

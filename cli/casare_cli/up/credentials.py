@@ -12,7 +12,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from casare_cli.up import data_dir
 from casare_cli.up.data_dir import DataDir
 from casare_cli.up.settings import Settings
 
+FALLBACKS = ("CASARE_SECRET_KEY_FALLBACKS", "CASARE_SECRET_KEY_FALLBACK_FILES")
 MARK = "casare.net"  # the extension by which our client knows a context of ours
 SECRET_KEY = ("CASARE_SECRET_KEY", "CASARE_SECRET_KEY_FILE")
 _OWN = ("ORCHESTRATOR_ADMIN_API_KEY", "API_SECRET")
@@ -44,12 +45,42 @@ def secret_key(data: DataDir, environ: Mapping[str, str] = os.environ) -> dict[s
 
     That file is never written again: what is sealed with its key is lost with it.
     """
-    own = {name: environ[name] for name in SECRET_KEY if environ.get(name, "").strip()}
+    own = _set(SECRET_KEY, environ)
     if own:
         return own
     if not _kept(data.secret_key).strip():
         data_dir.write(data.secret_key, f"{secrets.token_urlsafe(48)}\n")
     return {SECRET_KEY[1]: str(data.secret_key)}
+
+
+def fallback_keys(data: DataDir, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What else opens Secrets: the person's own setting, and `secret.key.old` as long as it is there.
+
+    The apiserver runs in the data directory: whatever characters its path has, the name of the file has no comma.
+    """
+    found = _set(FALLBACKS, environ)
+    if data.old_secret_key.exists():
+        found[FALLBACKS[1]] = ",".join(filter(None, (found.get(FALLBACKS[1]), data.old_secret_key.name)))
+    return found
+
+
+def new_secret_key(data: DataDir, environ: Mapping[str, str] = os.environ) -> None:
+    """Makes `secret.key` the old one, so that another is made. Raises Failure where that can't be.
+
+    The caller has claimed the directory. Whenever this ends, no key is lost: the old one opens what it has sealed.
+    """
+    if own := _set(SECRET_KEY, environ):
+        raise Failure(f"--new-secret-key is for the key in {data.secret_key}, and yours is in {next(iter(own))}: "
+                      "docs/security.md says how that one is rotated")
+    if data.old_secret_key.exists():
+        raise Failure(f"--new-secret-key: {data.old_secret_key} is still needed: start without this option, run "
+                      "'casare secrets reseal', and remove that file when it says so")
+    if _kept(data.secret_key).strip():
+        data.secret_key.rename(data.old_secret_key)
+
+
+def _set(names: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: environ[name] for name in names if environ.get(name, "").strip()}
 
 
 def robot_key(data: DataDir, name: str, url: str) -> str:

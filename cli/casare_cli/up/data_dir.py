@@ -36,6 +36,10 @@ class DataDir:
         return self.path / "secret.key"
 
     @property
+    def old_secret_key(self) -> Path:
+        return self.path / "secret.key.old"
+
+    @property
     def ca(self) -> Path:
         return self.path / "ca.crt"
 

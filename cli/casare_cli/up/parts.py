@@ -22,6 +22,7 @@ _OURS = (
     "ORCHESTRATOR_ADMIN_API_KEY",
     "API_SECRET",
     *credentials.SECRET_KEY,
+    *credentials.FALLBACKS,
     "CASARE_ORCHESTRATOR_URL",
     "CASARE_ORCHESTRATOR_API_KEY",
     "CASARE_ROBOT_ID",
@@ -56,7 +57,9 @@ class Parts:
             "CASARE_ADMIN_KEY_FILE": str(self._data.admin_key),
             **credentials.secret_key(self._data, self._environ),
         }
-        return self._python("apiserver", ["casare_apiserver"], extra, stage=1)
+        made = self._python("apiserver", ["casare_apiserver"], extra, stage=1)
+        made.looked_up = lambda: credentials.fallback_keys(self._data, self._environ)  # the old key goes some day
+        return made
 
     def controller(self, database_url: str) -> Process:
         return self._python("controller", ["casare_controller"], {"DATABASE_URL": database_url}, stage=2)

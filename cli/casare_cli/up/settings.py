@@ -20,6 +20,7 @@ class Settings:
     dashboard: bool = True
     robots: int = 1
     apply: tuple[str, ...] = ()
+    new_secret_key: bool = False
 
     def __post_init__(self) -> None:
         ports = [port for port in self.ports.values() if port]
@@ -50,6 +51,7 @@ class Settings:
         values = {"data-dir": self.data_dir, "port": self.port, "tls-port": self.tls_port, "robots": self.robots}
         words = [f"--{name}={value}" for name, value in values.items()]
         words += [f"--apply={path}" for path in self.apply]
+        words += ["--new-secret-key"] if self.new_secret_key else []
         return [*words, f"--dashboard-port={self.dashboard_port}" if self.dashboard else "--no-dashboard"]
 
     @property

@@ -45,6 +45,8 @@ class System:
     def start(self) -> bool:
         """Starts everything; False where something that is not vital did not come up. Raises Failure or Ending."""
         key = credentials.admin_key(self._data)
+        if self._settings.new_secret_key:
+            credentials.new_secret_key(self._data)
         dashboard = self._launch(self._parts.dashboard()) if self._settings.dashboard else None
         url = self._database()
         servers = [self._launch(self._parts.apiserver(url)), self._launch(self._parts.controller(url))]

@@ -73,6 +73,8 @@ def _announcement(settings: Settings, data: DataDir, seconds: float, whole: bool
         *([f"  dashboard   {settings.dashboard_url}"] if settings.dashboard else []),
         f"  admin key   {data.admin_key}",
         f"  kubeconfig  {data.kubeconfig}",
+        *([f"  old key     {data.old_secret_key}: '{_command()} {where}secrets reseal' says when it can be removed"]
+          if data.old_secret_key.exists() else []),
         "",
         f"  {_command()} {where}get robots",
         "",
