@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 
 from casare_api.kinds import Object
 from casare_store.batch import Batch
-from casare_store.heartbeats import LARGE_FLEET, grace, interval
+from casare_store.heartbeats import LONGEST
 
 Connection = AsyncConnection[Any]
 _LIVE = "j.phase IN ('Assigned', 'Running')"
@@ -72,7 +72,7 @@ async def live_jobs(connection: Connection, uids: Iterable[str], after: str, lim
 # until its words stop: it ends what it runs, and says so.
 _THERE = f"""
 SELECT robot_uid::text, online FROM leases WHERE robot_uid = ANY(%s::uuid[]) AND (online OR expires_at < last_seen
-    AND last_seen > clock_timestamp() - interval '{grace(interval(LARGE_FLEET)).total_seconds():g} s')"""
+    AND last_seen > clock_timestamp() - interval '{LONGEST.total_seconds():g} s')"""
 
 
 async def there(connection: Connection, uids: Iterable[str]) -> dict[str, bool]:

@@ -342,8 +342,8 @@ class Jobs(RuleBasedStateMachine):
 
         self.do(steps())
 
-    @rule(seconds=st.sampled_from([11.0, 50.0, 200.0]), number=FEW, controller=NUMBER)
-    def a_robot_falls_silent(self, seconds: float, number: int, controller: int) -> None:
+    @rule(seconds=st.sampled_from([11.0, 50.0, 200.0]), number=FEW, controller=NUMBER, deleted=st.booleans())
+    def a_robot_falls_silent(self, seconds: float, number: int, controller: int, deleted: bool) -> None:
         """Its agent lives on, and sees nothing; the others are there, and take over what was lost."""
 
         async def steps() -> None:
@@ -351,6 +351,8 @@ class Jobs(RuleBasedStateMachine):
             await self.post([FENCED] * ROBOTS, 0)
             await self.turn(controller)
             others = [robot for robot in self.fleet.robots if robot is not self.robot(number)]
+            if deleted:
+                await self.fleet.delete_robot(self.robot(number))
             for _ in range(2):  # first it is offline, then its jobs are lost
                 await self.fleet.pass_time(seconds, *others)
                 await self.fleet.duty(controller, "presence")

@@ -135,7 +135,7 @@ def moved(job: Object, judged: Judged, is_there: bool, now: datetime, out: Locko
         return lifecycle.keep(job)
     if judged.then == "Cancel":
         return lifecycle.cancel({**job, "spec": {**job["spec"], "cancel": True}}, now)
-    if (_is_unconfirmed(job, now) or not is_there) and not dig(job, "spec", "retry", "selfFence"):
+    if (_is_unconfirmed(job, now) or not is_there) and not revoking.is_fenced(job):
         why = f"robot {name} was drained, and it still ran at the deadline"
         return lifecycle.lose(job, "RobotDrained", why, now, "Drained")
     return lifecycle.give_back(job, now)

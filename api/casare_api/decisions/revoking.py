@@ -52,7 +52,7 @@ def fate(job: Object, out: Lockout, now: datetime) -> Object:
     """
     if out.on_revoke == "Finish" or not out.covers(job):
         return job
-    if _is_fenced(job):
+    if is_fenced(job):
         wants_end = out.on_revoke == "Cancel" and not dig(job, "spec", "cancel")
         return {**job, "spec": {**job["spec"], "cancel": True}} if wants_end else job
     why = f"key {out.key} of robot {dig(job, 'status', 'robotName')} was {out.how}"
@@ -63,10 +63,11 @@ def fate(job: Object, out: Lockout, now: datetime) -> Object:
 
 def may_finish(job: Object, out: Lockout | None) -> bool:
     """Whether a job stays with its robot, however long that is silent."""
-    return out is not None and out.on_revoke == "Finish" and out.covers(job) and not _is_fenced(job)
+    return out is not None and out.on_revoke == "Finish" and out.covers(job) and not is_fenced(job)
 
 
-def _is_fenced(job: Object) -> bool:
+def is_fenced(job: Object) -> bool:
+    """Whether it runs, and its agent ends it by itself before the server calls it lost."""
     return lifecycle.phase(job) is JobPhase.RUNNING and bool(dig(job, "spec", "retry", "selfFence"))
 
 
