@@ -6,7 +6,7 @@ All of it is read outside the history lock where it is large, and read again ins
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -82,6 +82,10 @@ class Silence:
     robot_is_gone: bool
     now: datetime
     lease: timedelta
+
+    def not_before(self, moment: datetime | None) -> Silence:
+        """The same where there was nothing to be heard until then."""
+        return self if moment is None or self.since is None else replace(self, since=max(self.since, moment))
 
 
 async def jobs_of_silent_robots(connection: Connection, page: int = 1000) -> AsyncIterator[Silence]:

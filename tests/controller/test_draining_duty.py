@@ -198,6 +198,30 @@ def test_what_a_key_left_to_its_robot_is_not_taken_from_it_by_a_drain(with_store
     with_store(body)
 
 
+def test_a_robot_that_has_its_key_again_is_told_before_its_job_is_taken(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        uid = await enrol(store, "pc")
+        await give(store, "k", robot="pc", onRevoke="Finish")
+        await submit(store)
+        await start(store, "a", uid)
+        await change_key(store, "k", revoked=True)
+        await silence(store, uid)
+        await change(store, desiredState="Drained", drain={"deadline": "10m"})
+        draining = duty(store)
+        await draining.run_once()
+        await age(store)
+        await draining.run_once()
+        await change_key(store, "k", revoked=False)
+        await draining.run_once()
+        status = (await objects(store, JOB))["a"]["status"]
+        assert status["phase"] == "Running" and status["drainTime"]
+        await write(store, JOB, "a", told_long_ago)
+        await draining.run_once()
+        assert await phases(store) == {"a": "Queued"}
+
+    with_store(body)
+
+
 def test_a_drain_that_cancels_cancels_what_a_key_left_to_its_robot(with_store: Any) -> None:
     async def body(store: Store) -> None:
         uid = await enrol(store, "pc")

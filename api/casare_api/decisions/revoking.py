@@ -44,6 +44,14 @@ def lockout(robots_keys: Sequence[Object], now: datetime) -> Lockout | None:
     return max(found, key=lambda one: (one.at, one.key), default=None)
 
 
+def back_since(robots_keys: Sequence[Object], now: datetime) -> datetime | None:
+    """Since when a robot has had a good key, given all of its keys; None where it has none.
+
+    It was not to be heard before, and its agent comes some seconds after.
+    """
+    return min((keys.good_since(key) for key in robots_keys if keys.opens(key, now)), default=None)
+
+
 def fate(job: Object, out: Lockout, now: datetime) -> Object:
     """A job of a robot that was locked out, as its key's onRevoke says; the same object where that is nothing.
 

@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
@@ -33,6 +33,8 @@ READ = 1000  # robots at a time
 PER_RUN = 500  # robots that are written in a run
 PER_WRITE = 50  # robots in one transaction, with up to 100 jobs each
 JOBS = 2000  # that are looked at in a run
+RETURN = timedelta(seconds=60)  # that an agent is given to find that its key is good again
+NOTHING_SAID: tuple[dict[str, Lockout], set[str]] = ({}, set())
 NOBODY = "00000000-0000-0000-0000-000000000000"
 Uid = str
 
@@ -142,10 +144,11 @@ class Draining:
         self._looked = jobs[-1]["metadata"]["uid"] if len(jobs) == JOBS else NOBODY
         there = await drains.there(connection, over)
         away = {uid for job in jobs if not there.get(uid := job["status"]["robotUID"])}
-        outs = _lockouts(*await lockouts.keys_of(connection, sorted(away))) if away else {}
+        outs, returning = _keys_say(*await lockouts.keys_of(connection, sorted(away))) if away else NOTHING_SAID
+        there_or_soon = there.keys() | returning
         for job in jobs:
             uid = job["status"]["robotUID"]
-            if draining.moved(job, self._watched[uid].judged, uid in there, now, outs.get(uid)) is not job:
+            if draining.moved(job, self._watched[uid].judged, uid in there_or_soon, now, outs.get(uid)) is not job:
                 found.add(uid)
         return found
 
@@ -164,12 +167,13 @@ class Draining:
             ))  # fmt: skip
             there = await drains.there_now(batch, uids)
             away = [uid for uid in of_robot if not there.get(uid)]
-            outs = _lockouts(await lockouts.keys_now(batch, away), batch.now) if away else {}
+            outs, returning = _keys_say(await lockouts.keys_now(batch, away), batch.now) if away else NOTHING_SAID
+            there_or_soon = there.keys() | returning
             for robot in found:
                 uid, judged = robot["metadata"]["uid"], draining.judge(robot, batch.now)
                 left = 0
                 for job in of_robot[uid]:
-                    new = draining.moved(job, judged, uid in there, batch.now, outs.get(uid))
+                    new = draining.moved(job, judged, uid in there_or_soon, batch.now, outs.get(uid))
                     left += new is job or not _is_rid_of(new)
                     if new is not job:
                         staged = batch.stage(JOB, job, objects.changed(JOB, job, new))
@@ -203,10 +207,12 @@ def _is_plain(robot: Object, judged: Judged) -> bool:
     return not has_said and not is_wanted
 
 
-def _lockouts(robots_keys: lockouts.Keys, now: datetime) -> dict[Uid, Lockout]:
-    """Which of the robots have no good key any more, and how they came to that."""
-    found = {uid: revoking.lockout(of_robot, now) for uid, of_robot in robots_keys.items()}
-    return {uid: out for uid, out in found.items() if out is not None}
+def _keys_say(robots_keys: lockouts.Keys, now: datetime) -> tuple[dict[Uid, Lockout], set[Uid]]:
+    """Which robots have no good key any more and how they came to that; and which have one again since just now."""
+    outs = {uid: revoking.lockout(of_robot, now) for uid, of_robot in robots_keys.items()}
+    backs = {uid: revoking.back_since(of_robot, now) for uid, of_robot in robots_keys.items()}
+    returning = {uid for uid, at in backs.items() if at is not None and now - at < RETURN}
+    return {uid: out for uid, out in outs.items() if out is not None}, returning
 
 
 def _is_rid_of(job: Object) -> bool:

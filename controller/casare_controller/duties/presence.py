@@ -121,13 +121,19 @@ class Presence:
 
 
 async def _without_finishing(connection: queues.Connection, ripe: dict[str, Silence]) -> dict[str, Silence]:
-    """Without the jobs that their robots may finish, though they can't say so: see `revoking.may_finish`."""
+    """Without the jobs that their robots may finish, though they can't say so: see `revoking.may_finish`.
+
+    Of a robot that has a good key again the silence counts from then.
+    """
     robots = {_robot_of(one.job) for one in ripe.values() if not one.robot_is_gone}
     if not robots:
         return ripe
     found, now = await lockouts.keys_of(connection, sorted(robots))
     outs = {uid: revoking.lockout(of_robot, now) for uid, of_robot in found.items()}
-    return {uid: one for uid, one in ripe.items() if not revoking.may_finish(one.job, outs.get(_robot_of(one.job)))}
+    left = {uid: one for uid, one in ripe.items() if not revoking.may_finish(one.job, outs.get(_robot_of(one.job)))}
+    backs = {uid: revoking.back_since(of_robot, now) for uid, of_robot in found.items()}
+    left = {uid: one.not_before(backs.get(_robot_of(one.job))) for uid, one in left.items()}
+    return {uid: one for uid, one in left.items() if lost(one.job, one, one.now) is not one.job}
 
 
 def _robot_of(job: Object) -> str:
