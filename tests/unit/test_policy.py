@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from casare_api.decisions.access import ANONYMOUS, Attempted, Identity, allowed, holds, may_serve
 from casare_api.decisions.granting import check_grant, may_grant
 from casare_api.decisions.listing import MOST_NAMES, MOST_RULES, VERBS
-from casare_api.decisions.policy import MOST_HELD, NOTHING_BOUND, Policy
+from casare_api.decisions.policy import MOST_HELD, NOTHING_BOUND, Policy, weight
 from casare_api.decisions.reviews import access_review, attempted, rules_review
 from casare_api.decisions.roles import BUILT_IN, OF_ROLE, ROLE_RULES
 from casare_api.decisions.rules import MOST, Permission, Rules, permissions, size
@@ -434,6 +434,13 @@ def test_who_asks_for_everything_at_once_is_answered_within_bounds() -> None:
     assert status(EYE, policy, verb="list", group=GROUP, resource="jobs") == {"allowed": True, "reason": "the role viewer"}
     assert status(EYE, NOTHING_BOUND) == {"allowed": False}
     assert status(EYE, Policy.of([binding("casare:admin", EVERYBODY), binding("cluster-admin", EVERYBODY)]))["allowed"]
+
+
+def test_how_long_a_policy_takes_to_work_out_is_told_by_what_its_objects_say_not_by_their_number() -> None:
+    assert weight([role("r", READ_JOBS), binding("r", EVERYBODY)]) == 6
+    assert weight([role("r", *DECOYS)]) > 2000 < weight([binding("r", *[EVERYBODY] * 2000)])
+    assert weight([role("r", {"verbs": ["get"], "apiGroups": [""], "resources": ["x"] * 2000})]) > 2000
+    assert weight([{"kind": "Role", "metadata": {"name": "r"}, "rules": None}]) == 1
 
 
 def test_rules_of_one_subject_in_one_place_count_up_to_a_bound_the_oldest_bindings_first() -> None:

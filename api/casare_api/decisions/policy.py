@@ -7,7 +7,7 @@ never too many, whatever anybody binds, the rules of one subject in one place co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +101,16 @@ class Policy:
     def role(self, binding: Object) -> Said | None:
         """The rules of the role that a binding gives away, None where there is no such role."""
         return self.roles.get(_meant(binding))
+
+
+def weight(objects: Sequence[Object]) -> int:
+    """How much there is to work out in roles and bindings: one for each, each subject, each rule and its resources."""
+    rules = (rule for one in objects for rule in one.get("rules") or ())
+    return sum(1 + len(one.get("subjects") or ()) for one in objects) + sum(_width(rule) for rule in rules)
+
+
+def _width(rule: Object) -> int:
+    return 1 + len(rule.get("resources") or ())
 
 
 @dataclass(slots=True)
