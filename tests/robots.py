@@ -50,6 +50,7 @@ class Agent:
 
     book: Book
     journal: dict[str, Attempt] = field(default_factory=dict)
+    robot_uid: str | None = None  # of the Robot that it was started for
     held: dict[str, Attempt] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,10 +94,14 @@ class Agent:
             if self.held[uid].is_forbidden(contact):
                 self.end(uid, "Lost", reason="SelfFenced")
 
-    def let_go(self) -> None:
-        """Nobody minds its processes any more: they are killed with it, or its robot was deleted."""
+    def let_go(self, *, but_fenced: bool = False) -> None:
+        """Nobody minds its processes any more: they are killed with it, or its robot was deleted.
+
+        Of what fences itself (`but_fenced`) no second one runs beside the first also then.
+        """
         for uid in self.running():
-            self._over(uid)
+            if not (but_fenced and self.held[uid].is_fenced):
+                self._over(uid)
 
     def _over(self, uid: str) -> None:
         self.book.over(uid, self.held[uid].assignment.attempt)

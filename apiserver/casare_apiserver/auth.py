@@ -46,6 +46,7 @@ class _Known:
     identity: Identity
     expires: datetime | None
     due: datetime | None = None  # when its robot is to replace it
+    is_previous: bool = False  # it was replaced, and is good until an overlap ends
 
 
 @dataclass(slots=True)
@@ -64,7 +65,9 @@ class Keys:
     open: Open = field(default_factory=Open)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sign_ins: SignIns | None = None  # of those who have no key
-    _by_hash: dict[str, _Known] = field(default_factory=dict)
+    # The first of a hash is who is meant: it is his current key. To others it was their key before, until somebody
+    # gave it by hand to the first.
+    _by_hash: dict[str, tuple[_Known, ...]] = field(default_factory=dict)
     _hashes_of: dict[str, set[str]] = field(default_factory=dict)  # by the ApiKey's uid
     _behind: timedelta = timedelta()  # how far this machine's clock is behind the database's
     _timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)  # by hash: what ends a key at its expiry
@@ -150,13 +153,13 @@ class Keys:
             return True
         if identity.key_hash is None:
             return self.hub.is_fresh() and (identity.expires is None or identity.expires > self.clock())
-        known = self._by_hash.get(identity.key_hash)
+        known = self._meant(identity.key_hash)
         is_same = known is not None and known.identity == identity and not self._is_over(known)
         return is_same and self.hub.is_fresh()
 
     def due(self, identity: Identity) -> str | None:
         """The name of a robot's own key, where the robot should rotate it now."""
-        known = self._by_hash.get(identity.key_hash or "")
+        known = self._meant(identity.key_hash or "")
         is_due = known is not None and known.due is not None and known.due <= self.now() + self._behind
         return identity.key_name if is_due and identity.role == "robot" else None
 
@@ -165,8 +168,12 @@ class Keys:
             return ADMIN
         if not self.hub.is_fresh():
             raise ApiError.unavailable("the server has lost its change log: try again in a moment")
-        known = self._by_hash.get(hashed)
+        known = self._meant(hashed)
         return None if known is None or self._is_over(known) else known.identity
+
+    def _meant(self, hashed: str) -> _Known | None:
+        claims = self._by_hash.get(hashed)
+        return claims[0] if claims else None
 
     def _is_over(self, known: _Known) -> bool:
         return known.expires is not None and known.expires <= self.clock()
@@ -205,31 +212,43 @@ class Keys:
             key_name=meta["name"],
         )  # fmt: skip
         found = {
-            one.hash: _Known(replace(identity, key_hash=one.hash), one.until, _due(key, one)) for one in rules.good(key)
+            one.hash: _Known(replace(identity, key_hash=one.hash), one.until, _due(key, one), one.is_previous)
+            for one in rules.good(key)
         }
         self._keep(uid, {hashed: known for hashed, known in found.items() if not self._is_over(known)})
 
     def _keep(self, uid: str, good: dict[str, _Known]) -> None:
         """An ApiKey has these keys, by their hash, and no others."""
-        for hashed in list(self._hashes_of.get(uid, ())):
-            if hashed not in good or good[hashed].identity != self._by_hash[hashed].identity:
-                self._forget(uid, hashed)
-        for hashed, known in good.items():
-            if self._by_hash.setdefault(hashed, known).identity.key_uid == uid:
-                self._by_hash[hashed] = known
-                self._hashes_of.setdefault(uid, set()).add(hashed)
-                self._start_timer(uid, hashed, known)
+        for hashed in self._hashes_of.get(uid, set()) | good.keys():
+            self._claim(uid, hashed, good.get(hashed))
+
+    def _claim(self, uid: str, hashed: str, known: _Known | None) -> None:
+        """What an ApiKey makes of a hash now (None: nothing any more); who is no longer meant by it is cut."""
+        before = self._by_hash.get(hashed, ())
+        claims = [one for one in before if one.identity.key_uid != uid] + ([known] if known is not None else [])
+        hashes = self._hashes_of.setdefault(uid, set())
+        (hashes.discard if known is None else hashes.add)(hashed)
+        if not hashes:
+            del self._hashes_of[uid]
+            self.uses.forget(uid)
+        if claims:
+            self._by_hash[hashed] = tuple(sorted(claims, key=lambda one: (one.is_previous, one.identity.key_uid)))
+            self._start_timer(hashed, self._by_hash[hashed][0])
+        else:
+            self._by_hash.pop(hashed, None)
+            self._stop_timer(hashed)
+        if before and (not claims or self._by_hash[hashed][0].identity != before[0].identity):
+            self.open.cut(hashed)
 
     def _see_robot(self, change: Change) -> None:
         """A robot's own keys open nothing once it is gone, and end what is open under them."""
         if change.type != "DELETED":
             return
         _note(self._deleted, change.uid, None)
-        for hashed, known in list(self._by_hash.items()):
-            who = known.identity
+        for hashed, who in [(hashed, one.identity) for hashed, claims in self._by_hash.items() for one in claims]:
             if who.robot_uid == change.uid and who.key_uid is not None:
                 _note(self._gone, hashed, (change.uid, who.robot_name))
-                self._forget(who.key_uid, hashed)
+                self._claim(who.key_uid, hashed, None)
 
     def _remember(self, key: Object) -> None:
         """Notes the key of one robot, which may have gone with it: its agent is told if it comes."""
@@ -246,34 +265,24 @@ class Keys:
         why = f'robot "{name}" was deleted, and its key with it'
         return ApiError(401, "Unauthorized", why, {"causes": [Cause("", "RobotDeleted", why).body()]})
 
-    def _start_timer(self, uid: str, hashed: str, known: _Known) -> None:
+    def _start_timer(self, hashed: str, known: _Known) -> None:
         """Ends the key when it runs out, whether or not the controller is there to say so."""
         self._stop_timer(hashed)
         if known.expires is not None:
             left = (known.expires - self.now() - self._behind).total_seconds()
             delay = min(max(left, 0.01), LOOK_AGAIN)
-            self._timers[hashed] = asyncio.get_running_loop().call_later(delay, self._time_is_up, uid, hashed, known)
+            self._timers[hashed] = asyncio.get_running_loop().call_later(delay, self._time_is_up, hashed, known)
 
     def _stop_timer(self, hashed: str) -> None:
         timer = self._timers.pop(hashed, None)
         if timer is not None:
             timer.cancel()
 
-    def _time_is_up(self, uid: str, hashed: str, known: _Known) -> None:
-        if self._is_over(known):
-            self._forget(uid, hashed)
+    def _time_is_up(self, hashed: str, known: _Known) -> None:
+        if self._is_over(known) and known.identity.key_uid is not None:
+            self._claim(known.identity.key_uid, hashed, None)
         else:
-            self._start_timer(uid, hashed, known)
-
-    def _forget(self, uid: str, hashed: str) -> None:
-        self._stop_timer(hashed)
-        self._by_hash.pop(hashed, None)
-        left = self._hashes_of.get(uid, set())
-        left.discard(hashed)
-        if not left:
-            self._hashes_of.pop(uid, None)
-            self.uses.forget(uid)
-        self.open.cut(hashed)
+            self._start_timer(hashed, known)
 
 
 def _due(key: Object, secret: rules.Good) -> datetime | None:

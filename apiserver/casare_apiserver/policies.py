@@ -27,7 +27,8 @@ from casare_store.changes import Change
 from casare_store.operations import Context, Operation
 from casare_store.store import Store
 
-MANY = 200  # roles and bindings, from which on working out what they come to is not done on the event loop
+QUICK = 2000  # of `policy.weight`: what weighs more is not worked out on the event loop; it takes 10 ms or longer
+AT_ONCE = 100  # watches that are looked at before others get their turn
 log = structlog.get_logger(__name__)
 
 
@@ -128,21 +129,27 @@ class Policies:
             self._is_due = False
             objects = list(self._objects.values())
             try:
-                is_quick = len(objects) < MANY
+                is_quick = policy.weight(objects) < QUICK
                 self._policy = self._made_of(objects) if is_quick else await asyncio.to_thread(self._made_of, objects)
             except Exception:
                 log.exception("what is bound can't be worked out: until it can, nobody has anything of it")
                 self._policy = NOTHING_BOUND
-            self._end_unwelcome()
+            await self._end_unwelcome()
 
     def _made_of(self, objects: list[Object]) -> Policy:
         alive = {(obj["metadata"]["uid"], obj["metadata"]["resourceVersion"]) for obj in objects}
         self._compiled = {key: rules for key, rules in self._compiled.items() if key in alive}
-        return Policy.of(objects, self._compiled)
+        made = Policy.of(objects, self._compiled)
+        for (kind, name), where in made.left_out - self._policy.left_out:
+            log.warning("more rules are bound than count: the newest bindings give nothing", most=policy.MOST_HELD,
+                        subject=f"{kind} {name}", namespace=where)  # fmt: skip
+        return made
 
-    def _end_unwelcome(self) -> None:
-        """Ends the watches that live by what is not bound any more."""
-        for watcher in self.hub.watchers():
+    async def _end_unwelcome(self) -> None:
+        """Ends the watches that live by what is not bound any more; others are served between some of them."""
+        for number, watcher in enumerate([*self.hub.watchers()], 1):
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
             if not watcher.is_welcome():
                 watcher.drop()
                 watcher.end()

@@ -15,6 +15,7 @@ from psycopg import AsyncConnection
 
 from casare_api.kinds import Object
 from casare_store.batch import Batch
+from casare_store.heartbeats import LONGEST
 
 Connection = AsyncConnection[Any]
 _LIVE = "j.phase IN ('Assigned', 'Running')"
@@ -56,23 +57,29 @@ async def hands(connection: Connection, uids: Collection[str]) -> dict[str, Hand
     return {uid: Hands(live, assigned) for uid, live, assigned in await cursor.fetchall()}
 
 
-async def live_jobs(connection: Connection, uids: Iterable[str], limit: int) -> list[Object]:
-    """Jobs that these robots have, at most so many."""
+async def live_jobs(connection: Connection, uids: Iterable[str], after: str, limit: int) -> list[Object]:
+    """The next jobs that these robots have, by uid."""
     cursor = await connection.execute(
-        f"SELECT j.head || j.tail FROM jobs j WHERE j.robot_uid = ANY(%s::uuid[]) AND {_LIVE} LIMIT %s",
-        (list(uids), limit),
+        f"SELECT j.head || j.tail FROM jobs j WHERE j.robot_uid = ANY(%s::uuid[]) AND {_LIVE} "
+        "AND j.uid > %s::uuid ORDER BY j.uid LIMIT %s",
+        (list(uids), after, limit),
         prepare=True,
     )
     return [orjson.loads(text) for (text,) in await cursor.fetchall()]
 
 
-async def online(connection: Connection, uids: Iterable[str]) -> set[str]:
-    """Those of the robots that give a sign of life."""
-    query = "SELECT robot_uid::text FROM leases WHERE robot_uid = ANY(%s::uuid[]) AND online"
-    return {uid for (uid,) in await (await connection.execute(query, (list(uids),), prepare=True)).fetchall()}
+# An agent that is leaving is Offline at its first word of that (its lease ends before it was seen), but it is there
+# until its words stop: it ends what it runs, and says so.
+_THERE = f"""
+SELECT robot_uid::text, online FROM leases WHERE robot_uid = ANY(%s::uuid[]) AND (online OR expires_at < last_seen
+    AND last_seen > clock_timestamp() - interval '{LONGEST.total_seconds():g} s')"""
 
 
-async def online_now(batch: Batch, uids: Iterable[str]) -> set[str]:
+async def there(connection: Connection, uids: Iterable[str]) -> dict[str, bool]:
+    """Those of the robots that can be told something; whether they are online, or just leaving."""
+    return dict(await (await connection.execute(_THERE, (list(uids),), prepare=True)).fetchall())
+
+
+async def there_now(batch: Batch, uids: Iterable[str]) -> dict[str, bool]:
     """The same under the history lock."""
-    query = "SELECT robot_uid::text FROM leases WHERE robot_uid = ANY(%s::uuid[]) AND online"
-    return {uid for (uid,) in await batch.select(query, (list(uids),))}
+    return dict(await batch.select(_THERE, (list(uids),)))

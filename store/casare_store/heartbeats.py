@@ -44,6 +44,9 @@ def grace(seconds: int) -> timedelta:
     return timedelta(seconds=3 * seconds + 1)
 
 
+LONGEST = grace(interval(LARGE_FLEET))  # of all leases
+
+
 # A heartbeat has waited for its flush: that long ago its robot was seen, and its lease counts from there. One that
 # another apiserver heard later, or after which it left, says nothing any more.
 _LOCK_AND_UPDATE = """

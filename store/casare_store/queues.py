@@ -6,8 +6,8 @@ All of it is read outside the history lock where it is large, and read again ins
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -17,7 +17,7 @@ from casare_api.decisions.deletion import RUNNING
 from casare_api.kinds import Kind, Object
 from casare_store.batch import Batch
 from casare_store.columns import table
-from casare_store.heartbeats import COVERAGE_GAP
+from casare_store.heartbeats import COVERAGE_GAP, LONGEST
 from casare_store.rendering import ROBOT_PHASE
 
 Connection = AsyncConnection[Any]
@@ -62,7 +62,9 @@ async def set_online(batch: Batch, uids: list[str], online: bool) -> list[str]:
 
 
 _SILENT = f"""
-SELECT j.head || j.tail, greatest(l.last_seen, {_COVERED}), r.uid IS NULL, clock_timestamp()
+SELECT j.head || j.tail, greatest(l.last_seen, {_COVERED}), r.uid IS NULL, clock_timestamp(),
+       CASE WHEN l.expires_at > l.last_seen THEN l.expires_at - l.last_seen
+            ELSE interval '{LONGEST.total_seconds():g} s' END
 FROM jobs j LEFT JOIN robots r ON r.uid = j.robot_uid LEFT JOIN leases l ON l.robot_uid = j.robot_uid
 WHERE j.phase IN ('Assigned', 'Running') AND (r.uid IS NULL OR NOT l.online AND {_COVERED} IS NOT NULL)
   AND j.uid > %s::uuid ORDER BY j.uid LIMIT %s"""
@@ -70,12 +72,20 @@ WHERE j.phase IN ('Assigned', 'Running') AND (r.uid IS NULL OR NOT l.online AND 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A live job whose robot is offline (since when, in time that somebody listened) or gone, at the time `now`."""
+    """A live job whose robot is offline (since when, in time that somebody listened) or gone, at the time `now`.
+
+    `lease` is how long the robot was promised to be waited for: the longest there is, where that is not known any more.
+    """
 
     job: Object
     since: datetime | None
     robot_is_gone: bool
     now: datetime
+    lease: timedelta
+
+    def not_before(self, moment: datetime | None) -> Silence:
+        """The same where there was nothing to be heard until then."""
+        return self if moment is None or self.since is None else replace(self, since=max(self.since, moment))
 
 
 async def jobs_of_silent_robots(connection: Connection, page: int = 1000) -> AsyncIterator[Silence]:
@@ -84,8 +94,8 @@ async def jobs_of_silent_robots(connection: Connection, page: int = 1000) -> Asy
     while True:
         cursor = await connection.execute(_SILENT, (after, page), prepare=True)
         rows = await cursor.fetchall()
-        for text, since, is_gone, now in rows:
-            yield Silence(orjson.loads(text), since, is_gone, now)
+        for text, *facts in rows:
+            yield Silence(orjson.loads(text), *facts)
         if len(rows) < page:
             return
         after = orjson.loads(rows[-1][0])["metadata"]["uid"]
@@ -171,7 +181,9 @@ _SWEEPS = (
     "DELETE FROM artifact_parts WHERE ctid = ANY(ARRAY(SELECT x.ctid FROM artifact_parts x WHERE "
     "NOT EXISTS (SELECT FROM artifacts a WHERE a.id = x.id) AND x.at < clock_timestamp() - interval '1 hour' "
     "LIMIT 2000))",
+    # What runs with selfFence outlives its robot: until when, is counted from when that was seen last.
     "DELETE FROM leases l WHERE NOT EXISTS (SELECT FROM robots r WHERE r.uid = l.robot_uid) "
+    "AND NOT EXISTS (SELECT FROM jobs j WHERE j.robot_uid = l.robot_uid AND j.phase IN ('Assigned', 'Running')) "
     "AND last_seen < clock_timestamp() - interval '1 hour'",
     "DELETE FROM key_uses u WHERE NOT EXISTS (SELECT FROM apikeys k WHERE k.uid = u.key_uid)",
     "DELETE FROM coverage WHERE last < clock_timestamp() - interval '1 hour'",

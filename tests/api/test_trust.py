@@ -84,6 +84,55 @@ def test_a_replica_that_starts_lets_no_key_in_whose_one_robot_is_gone(with_store
     with_store(body)
 
 
+@pytest.mark.parametrize(("before", "now"), [("a", "b"), ("b", "a")])
+def test_a_secret_is_the_key_whose_current_one_it_is_however_the_log_tells_it(
+    with_store: Any, before: str, now: str
+) -> None:
+    """Somebody gave one key by hand what another one had until a moment ago, and has within its overlap."""
+
+    async def body(store: Store) -> None:
+        hub = Hub(store.url)
+        keys = Keys(store, hub, digest("admin"), Uses(store.pool))
+        await hub.start()
+        await keys.start()
+
+        async def change(name: str, **spec: Any) -> None:
+            await store.writer.write(admission.update(
+                APIKEY, "default", name, lambda key, context: {**key, "spec": {**key["spec"], **spec}}
+            ))  # fmt: skip
+
+        async def is_known_as(name: str) -> None:
+            await hub.reached((await store.head()).rv)
+            assert (await keys.identify(calling("x"))).name == name
+            fresh = Keys(store, Hub(store.url), digest("admin"), Uses(store.pool))
+            await fresh.hub.start()
+            await fresh.start()
+            try:
+                assert (await fresh.identify(calling("x"))).name == name
+            finally:
+                await fresh.hub.stop()
+
+        try:
+            await store.writer.write(admission.create(APIKEY, viewer(before, "x", rotation={"overlap": "1h"})))
+            await change(before, hash=digest("y"))
+            await is_known_as(before)
+            await store.writer.write(admission.create(APIKEY, viewer(now, "x")))
+            await is_known_as(now)
+            await change(before, description="told of again")
+            await is_known_as(now)
+            assert (await keys.identify(calling("y"))).name == before
+            await store.writer.write(admission.remove(APIKEY, "default", now))
+            await is_known_as(before)
+        finally:
+            await hub.stop()
+
+    with_store(body)
+
+
+def viewer(name: str, secret: str, **spec: Any) -> Object:
+    return {"metadata": {"name": name, "namespace": "default"}, "spec": {"role": "viewer", "hash": digest(secret), **spec}}
+
+
 def robot(name: str) -> Object:
     return {"metadata": {"name": name, "namespace": "default"}, "spec": {"robotId": name}}
 

@@ -168,10 +168,19 @@ class Fleet:
             robot.uid = found["metadata"]["uid"]
 
     async def delete_robot(self, robot: Robot) -> None:
-        """What it runs may run elsewhere at once: whoever deletes a robot says that it is gone."""
+        """What it runs may run elsewhere at once, for whoever deletes a robot says that it is gone; but not what fences
+        itself. Its agent hears of it when it speaks to the server, if ever."""
         await self.call(0, "DELETE", KINDS["Robot"].path(self.namespace(0), robot.name))
+        robot.uid = None
         if robot.agent is not None:
-            robot.agent.let_go()
+            robot.agent.let_go(but_fenced=True)
+
+    def hears_of_its_end(self, robot: Robot) -> bool:
+        """Whether its agent hears now that its Robot was deleted, be there another of that name: it ends."""
+        is_over = robot.agent is not None and robot.agent.robot_uid != robot.uid
+        if is_over:
+            self.die(robot)
+        return is_over
 
     async def come(self, robot: Robot, *, with_disk: bool) -> None:
         """A new life of the robot's agent; the old one, where there is one, is over."""
@@ -179,7 +188,7 @@ class Fleet:
         await self.declare(robot)
         if not with_disk:
             robot.journal = {}
-        robot.agent, robot.leaving = Agent(self.book, robot.journal), False
+        robot.agent, robot.leaving = Agent(self.book, robot.journal, robot.uid), False
         await self.look(robot)
 
     def die(self, robot: Robot) -> None:
@@ -189,7 +198,8 @@ class Fleet:
 
     async def beat(self, *robots: Robot) -> None:
         """A flush of an apiserver's heartbeats."""
-        there, heartbeats = [one for one in robots if one.agent and not one.leaving], self.servers[0][0].heartbeats
+        there = [one for one in robots if not self.hears_of_its_end(one) and one.agent and not one.leaving]
+        heartbeats = self.servers[0][0].heartbeats
         with contextlib.suppress(*TROUBLE):
             await heartbeats.flush({robot.uid: None for robot in there if robot.uid}, {})
             for robot in there:
@@ -197,7 +207,7 @@ class Fleet:
 
     async def look(self, robot: Robot) -> None:
         """The agent sees which jobs are its own and acts on it; a watch may show the same any time later."""
-        if robot.agent is None or robot.uid is None:
+        if self.hears_of_its_end(robot) or robot.agent is None or robot.uid is None:
             return
         path, query = "/apis/fleet.casare.net/v1/jobs", f"fieldSelector={fields_of(robot.uid).replace('!', '%21')}"
         code, found = await self.call(0, "GET", path, query=query)

@@ -10,7 +10,9 @@ import pytest
 from casare_api.decisions import lifecycle
 from casare_api.kinds import Object
 from casare_api.machinery import times
+from casare_controller.duties import draining as duties
 from casare_controller.duties.draining import Draining
+from casare_controller.duties.keys import Keys
 from casare_controller.duties.placement import Placement
 from casare_controller.duties.presence import Presence
 from casare_store import admission
@@ -19,6 +21,8 @@ from casare_store.store import Store
 
 from ..store.conftest import ROBOT, with_store
 from .test_duties import JOB, enrol, job, objects, phases, recorder, start, write
+from .test_keys_duty import change as change_key
+from .test_keys_duty import give
 
 __all__ = ["with_store"]
 AN_HOUR_AGO = timedelta(hours=1)
@@ -36,7 +40,7 @@ async def change(store: Store, name: str = "pc", **spec: Any) -> None:
     ))  # fmt: skip
 
 
-async def age(store: Store, by: timedelta = AN_HOUR_AGO) -> None:
+async def age(store: Store, by: timedelta = AN_HOUR_AGO, name: str = "pc") -> None:
     """Lets the drain of the robot have been asked for that long ago."""
 
     def older(current: Object, context: Any) -> Object:
@@ -44,7 +48,7 @@ async def age(store: Store, by: timedelta = AN_HOUR_AGO) -> None:
         since = times.to_text(times.from_text(drain["since"]) - by, micro=True)
         return {**current, "status": {**current["status"], "drain": {**drain, "since": since}}}
 
-    await write(store, ROBOT, "pc", older)
+    await write(store, ROBOT, name, older)
 
 
 async def robot(store: Store) -> Object:
@@ -64,6 +68,12 @@ async def silence(store: Store, uid: str) -> None:
         await connection.execute("UPDATE leases SET last_seen = last_seen - interval '30 seconds'")
     await Presence(store, recorder(store)).run_once()
     assert (await robot(store))["status"]["phase"] == "Offline"
+
+
+def told_long_ago(current: Object, context: Any) -> Object:
+    """A job whose agent was told an hour ago to give it back."""
+    at = times.to_text(context.now - AN_HOUR_AGO, micro=True)
+    return {**current, "status": {**current["status"], "drainTime": at}}
 
 
 async def submit(store: Store, name: str = "a", **spec: Any) -> None:
@@ -128,11 +138,7 @@ def test_at_the_deadline_the_agent_is_told_and_one_that_does_not_answer_is_not_w
         if ends is None:
             return
 
-        def long_ago(current: Object, context: Any) -> Object:
-            at = times.to_text(context.now - AN_HOUR_AGO, micro=True)
-            return {**current, "status": {**current["status"], "drainTime": at}}
-
-        await write(store, JOB, "a", long_ago)
+        await write(store, JOB, "a", told_long_ago)
         await duty(store).run_once()
         after = (await objects(store, JOB))["a"]["status"]
         assert after["phase"] == ends and after["attempts"][0]["phase"] == "Drained"
@@ -157,6 +163,141 @@ def test_a_robot_that_is_offline_is_drained_all_the_same_but_for_what_fences_its
         await age(store)
         await duty(store).run_once()
         assert await phases(store) == {"again": "Queued", "once": "Failed", "fenced": "Running"}
+
+    with_store(body)
+
+
+@pytest.mark.parametrize("by", ["drain", "window"])
+def test_what_a_key_left_to_its_robot_is_not_taken_from_it_by_a_drain(with_store: Any, by: str) -> None:
+    """`onRevoke: Finish`: the robot can't speak, but it runs the job. Who changes that key gives the job up."""
+
+    async def body(store: Store) -> None:
+        uid = await enrol(store, "pc", maxConcurrentJobs=2)
+        await give(store, "k", robot="pc", onRevoke="Finish")
+        await submit(store)
+        await start(store, "a", uid)
+        await change(store, **_asked(by), drain={"deadline": "10m"})
+        draining = duty(store)
+        await draining.run_once()
+        await age(store)
+        await draining.run_once()
+        assert "drainTime" in (await objects(store, JOB))["a"]["status"], "as long as it has its key it is told"
+        await change_key(store, "k", revoked=True)
+        await silence(store, uid)
+        for again in (draining, duty(store)):
+            await again.run_once()
+            status = (await objects(store, JOB))["a"]["status"]
+            assert status["phase"] == "Running" and "drainTime" not in status, "it gets a whole grace when it is back"
+        assert (await conditions(store))["Drained"] == ("False", "DeadlineOver")
+        await change_key(store, "k", onRevoke="Requeue")
+        await Keys(store, recorder(store)).run_once()
+        assert await phases(store) == {"a": "Queued"}
+        await draining.run_once()
+        assert (await conditions(store))["Drained"] == ("True", "Drained")
+
+    with_store(body)
+
+
+def test_a_robot_that_has_its_key_again_is_told_before_its_job_is_taken(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        uid = await enrol(store, "pc")
+        await give(store, "k", robot="pc", onRevoke="Finish")
+        await submit(store)
+        await start(store, "a", uid)
+        await change_key(store, "k", revoked=True)
+        await silence(store, uid)
+        await change(store, desiredState="Drained", drain={"deadline": "10m"})
+        draining = duty(store)
+        await draining.run_once()
+        await age(store)
+        await draining.run_once()
+        await change_key(store, "k", revoked=False)
+        await draining.run_once()
+        status = (await objects(store, JOB))["a"]["status"]
+        assert status["phase"] == "Running" and status["drainTime"]
+        await write(store, JOB, "a", told_long_ago)
+        await draining.run_once()
+        assert await phases(store) == {"a": "Queued"}
+
+    with_store(body)
+
+
+def test_a_drain_that_cancels_cancels_what_a_key_left_to_its_robot(with_store: Any) -> None:
+    async def body(store: Store) -> None:
+        uid = await enrol(store, "pc")
+        await give(store, "k", robot="pc", onRevoke="Finish")
+        await submit(store)
+        await start(store, "a", uid)
+        await change_key(store, "k", revoked=True)
+        await silence(store, uid)
+        await change(store, desiredState="Drained", drain={"deadline": "10m", "then": "Cancel"})
+        await duty(store).run_once()
+        await age(store)
+        await duty(store).run_once()
+        assert "cancelTime" in (await objects(store, JOB))["a"]["status"]
+
+    with_store(body)
+
+
+def _asked(by: str) -> Object:
+    if by == "drain":
+        return {"desiredState": "Drained"}
+    begun = datetime.now(UTC) - timedelta(hours=1)
+    return {"maintenanceWindows": [{"name": "w", "cron": f"{begun.minute} {begun.hour} * * *", "duration": "3h"}]}
+
+
+def test_an_agent_that_is_leaving_still_gives_its_jobs_back_itself(with_store: Any) -> None:
+    """It was told to end and says so: nothing is placed on it, but it ends what it runs and tells of it."""
+
+    async def body(store: Store) -> None:
+        uid = await enrol(store, "pc")
+        await submit(store)
+        await start(store, "a", uid)
+        await Heartbeats(store.pool).flush({}, {uid})
+        async with store.pool.connection() as connection:
+            await connection.execute("UPDATE coverage SET since = since - interval '1 hour'")
+        await Presence(store, recorder(store)).run_once()
+        assert (await robot(store))["status"]["phase"] == "Offline"
+        await change(store, desiredState="Drained", drain={"deadline": "10m"})
+        await duty(store).run_once()
+        await age(store)
+        await duty(store).run_once()
+        status = (await objects(store, JOB))["a"]["status"]
+        assert status["phase"] == "Running" and status["drainTime"]
+        async with store.pool.connection() as connection:  # its last words are long ago
+            await connection.execute("UPDATE leases SET last_seen = last_seen - interval '1 minute', "
+                                     "expires_at = expires_at - interval '1 minute'")  # fmt: skip
+        await duty(store).run_once()
+        assert await phases(store) == {"a": "Queued"}
+
+    with_store(body)
+
+
+def test_jobs_that_stay_where_they_are_hide_none_that_is_to_go(
+    with_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duties, "JOBS", 2)
+
+    async def is_told(store: Store, draining: Draining, name: str, jobs: list[str], **spec: Any) -> None:
+        uid = await enrol(store, name, maxConcurrentJobs=5)
+        for each in jobs:
+            await submit(store, each, **spec)
+            await start(store, each, uid)
+        await change(store, name, desiredState="Drained", drain={"deadline": "10m"})
+        await draining.run_once()
+        await age(store, name=name)
+        await draining.run_once()
+        found = await objects(store, JOB)
+        assert all("drainTime" in found[each]["status"] for each in jobs)
+
+    async def body(store: Store) -> None:
+        stays, draining = [f"stays-{number}" for number in range(5)], duty(store)
+        await is_told(store, draining, "pc", stays, retry={"selfFence": True})
+        await is_told(store, draining, "other", ["goes"])
+        await write(store, JOB, "goes", told_long_ago)
+        for _ in range(4):  # two of six jobs a run, and one more to begin again
+            await draining.run_once()
+        assert await phases(store) == dict.fromkeys(stays, "Running") | {"goes": "Queued"}
 
     with_store(body)
 

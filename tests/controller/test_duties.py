@@ -181,6 +181,55 @@ def test_jobs_that_wait_for_their_robot_do_not_hide_one_that_is_lost(with_store:
     with_store(body)
 
 
+def test_what_fences_itself_is_not_given_to_another_before_its_deleted_robot_is_lost(with_store: Any) -> None:
+    """Its agent may be cut off and know nothing of the deletion: it ends the job before `lostAfter`, and not at once."""
+
+    async def body(store: Store) -> None:
+        uid = await enrol(store, "r", maxConcurrentJobs=5)
+        fenced = {"onRobotLost": "Requeue", "selfFence": True}
+        for name, retry in (("plain", {}), ("fenced", fenced), ("cancelled", fenced), ("assigned", fenced)):
+            await store.writer.write(admission.create(JOB, job(name, retry=retry, lostAfter="3h")))
+            if name != "assigned":
+                await start(store, name, uid)
+        await Placement(store, recorder(store)).run_once()
+        await change_job(store, "cancelled", cancel=True)
+        await store.writer.write(admission.remove(ROBOT, "default", "r"))
+        duty = Presence(store, recorder(store))
+        await duty.run_once()
+        at_once = {"plain": "Queued", "cancelled": "Cancelled", "assigned": "Queued"}
+        assert await phases(store) == at_once | {"fenced": "Running"}
+        await silent_for(store, "2 hours")
+        async with store.pool.connection() as connection:
+            await queues.sweep(connection)  # when it was seen last is still needed
+        await duty.run_once()
+        assert (await phases(store))["fenced"] == "Running"
+        await silent_for(store, "4 hours")
+        await duty.run_once()
+        found = (await objects(store, JOB))["fenced"]["status"]
+        assert (found["phase"], found["attempts"][0]["reason"]) == ("Queued", "RobotDeleted")
+        async with store.pool.connection() as connection:
+            await queues.sweep(connection)
+            cursor = await connection.execute("SELECT count(*) FROM leases")
+            assert await cursor.fetchone() == (0,)
+
+    with_store(body)
+
+
+async def silent_for(store: Store, span: str) -> None:
+    """All robots were seen last that long ago, by apiservers that have been there for longer."""
+    async with store.pool.connection() as connection:
+        await connection.execute(f"UPDATE leases SET last_seen = now() - interval '{span}', "
+                                 f"expires_at = now() - interval '{span}' + interval '10 s'")  # fmt: skip
+        await connection.execute("UPDATE coverage SET since = now() - interval '1 day', last = now()")
+
+
+async def change_job(store: Store, name: str, **spec: Any) -> None:
+    def changed(current: Object, context: Any) -> Object:
+        return {**current, "spec": {**current["spec"], **spec}}
+
+    await store.writer.write(admission.update(JOB, "default", name, changed))
+
+
 def test_nothing_is_placed_on_a_robot_that_was_paused_in_between(with_store: Any) -> None:
     async def body(store: Store) -> None:
         await enrol(store, "r")

@@ -197,6 +197,40 @@ def test_with_finish_a_silent_robot_keeps_its_job(with_store: Any, on_revoke: st
     with_store(body)
 
 
+@pytest.mark.parametrize("how", ["restored", "prolonged", "another"])
+def test_a_robot_that_has_a_key_again_has_its_time_to_say_how_its_job_ended(with_store: Any, how: str) -> None:
+    async def body(store: Store) -> None:
+        uid = await enrol(store, "r")
+        await give(store, "k", onRevoke="Finish")
+        await store.writer.write(admission.create(JOB, job("j")))
+        await start(store, "j", uid)
+        await take_back(store, "expired" if how == "prolonged" else "revoked")
+        async with store.pool.connection() as connection:
+            await connection.execute("UPDATE coverage SET since = now() - interval '1 hour'")
+            await connection.execute(
+                "UPDATE leases SET last_seen = now() - interval '5 min', expires_at = now() - interval '4 min'"
+            )
+        assert await presences(store) == {"r": "Offline"} and await phases(store) == {"j": "Running"}
+        if how == "another":
+            await give(store, "other")
+        else:
+            await change(store, "k", revoked=False, expiresAt=None)
+        assert await presences(store) == {"r": "Offline"}
+        assert await phases(store) == {"j": "Running"}, "its agent has not tried again yet"
+        good = "other" if how == "another" else "k"
+        await overwrite(store, APIKEY, good, long_good)
+        await presences(store)
+        assert await phases(store) == {"j": "Queued"}, "it is lost after all"
+
+    with_store(body)
+
+
+def long_good(key: Object, context: Any) -> Object:
+    """A key that was given out, and given back, an hour ago."""
+    at = times.to_text(context.now - timedelta(hours=1))
+    return {**key, "status": key["status"] | {name: at for name in ("issuedTime", "restoredTime") if name in key["status"]}}
+
+
 def test_a_robot_that_calls_with_another_key_than_its_own_is_left_alone(with_store: Any) -> None:
     async def body(store: Store) -> None:
         uid = await enrol(store, "r")

@@ -143,6 +143,18 @@ def test_a_revocation_has_a_time_and_can_be_taken_back() -> None:
     assert hashes(back) == [ONE] and "revokedTime" not in back["status"]
 
 
+def test_since_when_a_key_is_good_again_is_known() -> None:
+    key = changed(apikey())
+    assert keys.good_since(key) == NOW - HOUR and "restoredTime" not in key["status"]
+    revoked = changed(key, NOW + HOUR, revoked=True)
+    restored = changed(revoked, NOW + 2 * HOUR, revoked=False)
+    assert keys.good_since(restored) == NOW + 2 * HOUR
+    assert keys.good_since(changed(restored, NOW + 3 * HOUR, description="x")) == NOW + 2 * HOUR
+    expired = changed(key, NOW + HOUR, expiresAt=times.to_text(NOW))
+    assert keys.good_since(changed(expired, NOW + 2 * HOUR, expiresAt=None)) == NOW + 2 * HOUR
+    assert "restoredTime" not in changed(restored, NOW + 3 * HOUR, revoked=True)["status"]
+
+
 def test_a_robots_key_may_be_rotated_by_itself_and_is_given_no_other_way() -> None:
     who = Identity("k", "robot", "team", "r", "uid", key_hash=ONE, key_name="k")
 

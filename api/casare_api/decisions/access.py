@@ -10,6 +10,7 @@ Roles are rules, the built-in ones too (`roles`): a request is allowed where one
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from casare_api.decisions import approval
 from casare_api.decisions.policy import NOTHING_BOUND, Policy, Subject
 from casare_api.decisions.roles import OF_ROLE, PREFIX
-from casare_api.decisions.rules import ALL, Permission
+from casare_api.decisions.rules import ALL, Permission, Rules
 from casare_api.decisions.served import CLUSTER_SCOPED, GROUPS
 from casare_api.decisions.served import QUESTIONS as REVIEWS
 from casare_api.decisions.verbs import READ, Verb
@@ -112,12 +113,16 @@ def allowed(who: Identity, what: Attempted, policy: Policy = NOTHING_BOUND) -> b
 
 def holds(who: Identity, asked: Permission, namespace: str | None, policy: Policy) -> bool:
     """Whether the caller has this permission in a namespace, or (None) everywhere; a robot has none to give away."""
-    if who.is_of_all:
-        return True
+    return who.is_of_all or any(rules.hold(asked) for rules in held_by(who, namespace, policy))
+
+
+def held_by(who: Identity, namespace: str | None, policy: Policy) -> Iterator[Rules]:
+    """The rules by which anybody but the server's admin holds what he holds in a namespace, or (None) everywhere."""
     of_role = OF_ROLE.get(who.role) if who.role != "robot" else None
-    if of_role is not None and who.namespace in (None, namespace) and of_role.hold(asked):
-        return True
-    return bool(policy.bound) and any(rules.hold(asked) for rules in policy.held(who.subjects, namespace))
+    if of_role is not None and who.namespace in (None, namespace):
+        yield of_role
+    if policy.bound:
+        yield from policy.held(who.subjects, namespace)
 
 
 def robot_may_write(who: Identity, old: Object | None, new: Object) -> bool:
@@ -186,5 +191,5 @@ def _is_robots_own(who: Identity, what: Attempted) -> bool:
 
 __all__ = [
     "ANONYMOUS", "EVERYBODY", "PEOPLE_DECIDE", "READ", "RESERVED", "REVIEWS", "Attempted", "Identity", "Verb",
-    "allowed", "holds", "may_serve", "robot_may_write",
+    "allowed", "held_by", "holds", "may_serve", "robot_may_write",
 ]  # fmt: skip

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from casare_api.decisions import approval, lifecycle, skew
+from casare_api.decisions import approval, lifecycle, revoking, skew
 from casare_api.decisions.maintenance import NOTHING, Found, Stretch, window_at
+from casare_api.decisions.revoking import Lockout
 from casare_api.kinds.job import JobPhase
 from casare_api.kinds.kind import Object, dig
 from casare_api.machinery import times
@@ -116,12 +117,13 @@ def observed(robot: Object, judged: Judged, live: int, server: str, now: datetim
     return robot if status == (robot.get("status") or {}) else {**robot, "status": status}
 
 
-def moved(job: Object, judged: Judged, online: bool, now: datetime) -> Object:
+def moved(job: Object, judged: Judged, is_there: bool, now: datetime, out: Lockout | None = None) -> Object:
     """One of its jobs, as it is to be now; the same object where nothing is to be done.
 
-    An attempt that started is told to its agent (`drainTime`), which ends it with its grace period. One whose robot is
-    offline ends here, and so does one that its agent does not give back. A job with selfFence does not: it is not known
-    to have ended, and `lostAfter` is what its agent goes by.
+    An attempt that started is told to its agent (`drainTime`), which ends it with its grace period. One whose agent is
+    not there to be told ends here, and so does one that is not given back. A job with selfFence does not: it is not
+    known to have ended, and `lostAfter` is what its agent goes by. Nor does one that the robot may finish though its
+    key was taken back (`out`): it is known to run, so that to give it to another robot would be to run it twice.
     """
     name = dig(job, "status", "robotName")
     current = lifecycle.phase(job)
@@ -129,11 +131,11 @@ def moved(job: Object, judged: Judged, online: bool, now: datetime) -> Object:
         return lifecycle.lose(job, "RobotDrained", f"robot {name} is being drained", now, "Drained")
     if current is not JobPhase.RUNNING or dig(job, "status", "cancelTime"):
         return job
-    if not judged.is_over:
+    if not judged.is_over or (judged.then != "Cancel" and revoking.may_finish(job, out)):
         return lifecycle.keep(job)
     if judged.then == "Cancel":
         return lifecycle.cancel({**job, "spec": {**job["spec"], "cancel": True}}, now)
-    if (_is_unconfirmed(job, now) or not online) and not dig(job, "spec", "retry", "selfFence"):
+    if (_is_unconfirmed(job, now) or not is_there) and not revoking.is_fenced(job):
         why = f"robot {name} was drained, and it still ran at the deadline"
         return lifecycle.lose(job, "RobotDrained", why, now, "Drained")
     return lifecycle.give_back(job, now)

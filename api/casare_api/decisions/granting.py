@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from casare_api.decisions.access import Attempted, Identity, allowed, holds
-from casare_api.decisions.policy import Policy
+from casare_api.decisions.access import Attempted, Identity, allowed, held_by, holds
+from casare_api.decisions.comparing import Holding, Looks, TooMuch
+from casare_api.decisions.policy import BINDINGS, MOST_HELD, Policy
 from casare_api.decisions.roles import ROLE_RULES
-from casare_api.decisions.rules import MOST, Permission, permissions, size
+from casare_api.decisions.rules import MOST, Permission, size
 from casare_api.kinds import Kind, dig
 from casare_api.kinds.rbac import CLUSTERROLE, RBAC, ROLE, ROLEBINDING
 from casare_api.machinery.errors import ApiError
@@ -25,19 +26,30 @@ from casare_api.machinery.errors import ApiError
 Object = dict[str, Any]
 Grant = tuple[str | None, list[Object]]  # a namespace, or None for everywhere, and the rules that are given there
 TOLD = 5  # missing permissions that a refusal names
+_TOO_MUCH = "too many rules are bound to the caller, or it says too much, to be compared: make several"
 
 
 def check_grant(who: Identity, policy: Policy, kind: Kind, old: Object | None, new: Object) -> None:
-    """Refuses what grants more than the caller holds. Raises ApiError 403, or 404 for a role that there is not."""
-    if who.is_of_all or kind.kind not in _GRANTS:
+    """Refuses what grants more than the caller holds, or more than counts for anybody.
+
+    Raises ApiError 403, or 404 for a role that there is not.
+    """
+    if kind.kind not in _GRANTS:
         return
     is_changed, may_anyway, grants = _GRANTS[kind.kind]
-    if not is_changed(old, new) or may_anyway(who, policy, new):
+    if not is_changed(old, new):
+        return
+    if kind.kind in BINDINGS:
+        _check_room(who, policy, kind, new)
+    if who.is_of_all or may_anyway(who, policy, new):
         return
     given = list(grants(policy, new))
     if sum(size(rules) for _, rules in given) > MOST:
         raise _refused(kind, new, who, f"it grants more than {MOST} permissions, too many to look at: make several")
-    missing = list(islice(_missing(who, policy, given), TOLD + 1))
+    try:
+        missing = list(islice(_missing(who, policy, given), TOLD + 1))
+    except TooMuch:
+        raise _refused(kind, new, who, _TOO_MUCH) from None
     if missing:
         told = "; ".join(map(str, missing[:TOLD])) + ("; and more" if len(missing) > TOLD else "")
         raise _refused(kind, new, who, f"is attempting to grant RBAC permissions not currently held: {told}")
@@ -159,10 +171,21 @@ _GRANTS: dict[str, tuple[Callable[..., bool], Callable[..., bool], Callable[[Pol
 
 
 def _missing(who: Identity, policy: Policy, given: list[Grant]) -> Iterator[Permission]:
-    for namespace, rules in given:
-        for asked in permissions(rules):
-            if not holds(who, asked, namespace, policy):
-                yield asked
+    looks = Looks()
+    places = {where: Holding([*held_by(who, where, policy)], looks) for where in {where for where, _ in given}}
+    for where, rules in given:
+        yield from places[where].missing(rules)
+
+
+def _check_room(who: Identity, policy: Policy, kind: Kind, binding: Object) -> None:
+    """What would give nothing is not written: see `Policy.left_out`."""
+    said, where = policy.role(binding), _where(binding)
+    for one in binding.get("subjects") or ():
+        if said is not None and not policy.has_room((one["kind"], one["name"]), where, said):
+            whom = f'{one["kind"].lower()} "{one["name"]}"'
+            place = "in this namespace" if where is not None else "everywhere"
+            why = f"it comes to more than {MOST_HELD} rules for {whom} {place}: put roles together, or unbind some"
+            raise _refused(kind, binding, who, why)
 
 
 def _refused(kind: Kind, obj: Object, who: Identity, why: str) -> ApiError:

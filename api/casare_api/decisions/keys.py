@@ -21,6 +21,7 @@ OVERLAP_AT_LEAST = timedelta(minutes=10)  # of a key that its robot rotates, whe
 ROBOT_PATIENCE = timedelta(hours=1)  # a robot that has not rotated a key that is due by then is told of to people
 DUE = "RotationDue"  # a condition
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
 _BEFORE = ("previousHash", "previousUntil")
 _OVER = ("Expired", "Revoked")
 ROBOT, PERSON = "Robot", "Person"  # who rotated a key last
@@ -72,6 +73,13 @@ def is_taken_back(key: Object, now: datetime) -> bool:
     return bool(spec.get("revoked") or key["metadata"].get("deletionTimestamp") or is_over)
 
 
+def good_since(key: Object) -> datetime:
+    """Since when its secret is good without a break: since it was given out, or its revocation taken back."""
+    status = key.get("status") or {}
+    found = (status.get("restoredTime"), status.get("issuedTime"))
+    return max((times.from_text(text) for text in found if text), default=_BEGINNING)
+
+
 def robot_of(key: Object) -> str | None:
     """The uid of the one Robot that the key was made for as it joined; None for a key that is any Robot's of its name.
 
@@ -111,6 +119,10 @@ def settled(old: Object | None, new: Object, now: datetime) -> Object:
         status.pop("revokedTime", None)
     elif "revokedTime" not in status:
         status["revokedTime"] = times.to_text(now, micro=True)
+    if status["phase"] != "Active":
+        status.pop("restoredTime", None)
+    elif old is not None and is_taken_back(old, now):
+        status["restoredTime"] = times.to_text(now, micro=True)
     return _with_due(new, status, now)
 
 

@@ -1,12 +1,13 @@
 """What do all roles and bindings come to? Per subject and namespace, the rules that it holds beside its key's role.
 
 A value that never changes: a new one is made when a role or a binding changes. Whoever no binding names costs a request
-nothing here; whoever one names costs it a look-up for each of his groups.
+nothing here; whoever one names costs it a look-up for each of his groups, and a look at each rule. So that these are
+never too many, whatever anybody binds, the rules of one subject in one place count up to a bound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,8 @@ Said = list[Object]  # the rules of a role, as they are written
 Subject = tuple[str, str]  # "User" or "Group", and its name
 ROLES, BINDINGS = (ROLE.kind, CLUSTERROLE.kind), (ROLEBINDING.kind, CLUSTERROLEBINDING.kind)
 KINDS = (ROLE, CLUSTERROLE, ROLEBINDING, CLUSTERROLEBINDING)
+Place = tuple[Subject, str | None]  # whose rules, and in which namespace (None: everywhere)
+MOST_HELD = 2000  # rules that count of one subject in one place: those of the oldest bindings
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +35,15 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`bound` says what each subject holds, by namespace; `roles` what each role is, by namespace (None) and name."""
+    """`bound` says what each subject holds, by namespace; `roles` what each role is, by namespace (None) and name.
+
+    `used`: how many rules count of whom; `left_out`: who has bindings beyond the bound, which give nothing.
+    """
 
     bound: Mapping[Subject, Mapping[str | None, tuple[Held, ...]]] = field(default_factory=dict)
     roles: Mapping[tuple[str | None, str], Said] = field(default_factory=dict)
+    used: Mapping[Place, int] = field(default_factory=dict)
+    left_out: frozenset[Place] = frozenset()
 
     @classmethod
     def of(cls, objects: Iterable[Object], compiled: dict[tuple[str, str], Rules] | None = None) -> Policy:
@@ -52,8 +60,8 @@ class Policy:
                 roles[address] = obj.get("rules") or []
                 versions[address] = (obj["metadata"].get("uid", ""), obj["metadata"].get("resourceVersion", ""))
         compiled = {} if compiled is None else compiled
-        bound: dict[Subject, dict[str | None, list[Held]]] = {}
-        for binding in bindings:
+        filing = _Filing()
+        for binding in sorted(bindings, key=_age):
             address = _meant(binding)
             said = roles.get(address)
             if said is None:
@@ -62,11 +70,8 @@ class Policy:
             rules = compiled.get(version) or compiled.setdefault(version, Rules.of(said))
             where = binding["metadata"].get("namespace") if binding["kind"] == ROLEBINDING.kind else None
             for subject in binding.get("subjects") or ():
-                of_subject = bound.setdefault((subject["kind"], subject["name"]), {})
-                of_subject.setdefault(where, []).append(Held(where, rules, said))
-        return cls(
-            {subject: {where: tuple(held) for where, held in of.items()} for subject, of in bound.items()}, roles
-        )
+                filing.add((subject["kind"], subject["name"]), Held(where, rules, said))
+        return cls(filing.filed(), roles, filing.used, frozenset(filing.left_out))
 
     def held(self, subjects: Iterable[Subject], namespace: str | None) -> Iterator[Rules]:
         """The rules that any of the subjects holds in a namespace, or (None) everywhere."""
@@ -87,9 +92,61 @@ class Policy:
             yield from of_subject.get(None, ())
             yield from of_subject.get(namespace, ())
 
+    def has_room(self, subject: Subject, where: str | None, said: Said) -> bool:
+        """Whether these rules would count for the subject there, beside what it holds; also where it holds them."""
+        if self.used.get((subject, where), 0) + _count(said) <= MOST_HELD:
+            return True
+        return any(one.said is said for one in self.bound.get(subject, {}).get(where, ()))
+
     def role(self, binding: Object) -> Said | None:
         """The rules of the role that a binding gives away, None where there is no such role."""
         return self.roles.get(_meant(binding))
+
+
+def weight(objects: Sequence[Object]) -> int:
+    """How much there is to work out in roles and bindings: one for each, each subject, each rule and its resources."""
+    rules = (rule for one in objects for rule in one.get("rules") or ())
+    return sum(1 + len(one.get("subjects") or ()) for one in objects) + sum(_width(rule) for rule in rules)
+
+
+def _width(rule: Object) -> int:
+    return 1 + len(rule.get("resources") or ())
+
+
+@dataclass(slots=True)
+class _Filing:
+    """Files what each subject holds in each place: each role once, and no more than the bound."""
+
+    bound: dict[Subject, dict[str | None, dict[int, Held]]] = field(default_factory=dict)
+    used: dict[Place, int] = field(default_factory=dict)
+    left_out: set[Place] = field(default_factory=set)
+
+    def add(self, subject: Subject, one: Held) -> None:
+        held = self.bound.setdefault(subject, {}).setdefault(one.namespace, {})
+        if id(one.rules) in held:
+            return
+        place = subject, one.namespace
+        used = self.used.get(place, 0) + _count(one.said)
+        if used > MOST_HELD:
+            self.left_out.add(place)
+            return
+        self.used[place] = used
+        held[id(one.rules)] = one
+
+    def filed(self) -> dict[Subject, dict[str | None, tuple[Held, ...]]]:
+        """All of it, as it stays."""
+        return {who: {where: tuple(held.values()) for where, held in of.items()} for who, of in self.bound.items()}
+
+
+def _count(said: Said) -> int:
+    """A role that says nothing costs a look as well."""
+    return max(1, len(said))
+
+
+def _age(binding: Object) -> tuple[str, str]:
+    """Every apiserver counts the same bindings, in whatever order it heard of them."""
+    meta = binding["metadata"]
+    return meta.get("creationTimestamp") or "", meta.get("uid") or ""
 
 
 NOTHING_BOUND = Policy({}, {(None, name): said for name, said in BUILT_IN.items()})

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from casare_api.decisions.access import Attempted, Identity, Verb, allowed, holds
+from casare_api.decisions.comparing import MOST_LOOKS
 from casare_api.decisions.listing import VERBS, listed
 from casare_api.decisions.policy import NOTHING_BOUND, Policy
 from casare_api.decisions.rules import ALL, Permission, covers
@@ -33,6 +34,7 @@ READABLE = (
 )  # fmt: skip
 
 _TOO_MANY = "too many rules or names are bound to the caller: some are left out, ask for one thing with can-i"
+_TOO_MANY_AT_ONCE = "too many rules are bound to the caller to look at all that this asks for: ask for one thing"
 _RESOURCE_TEXTS = ("namespace", "verb", "group", "version", "resource", "subresource", "name")
 
 
@@ -105,10 +107,17 @@ def _may_resource(who: Identity, asked: dict[str, str], policy: Policy) -> Objec
         attempted(one, verb, namespace, name)
         for one in targets for verb in verbs if verb in one.verbs or not has_star
     ]  # fmt: skip
+    if len(attempts) * _weight(who, namespace, policy) > MOST_LOOKS:
+        return {"allowed": False, "evaluationError": _TOO_MANY_AT_ONCE}
     if not attempts or not all(_may(who, what, policy) for what in attempts):
         return {"allowed": False}
     is_by_role = all(_may(who, what, NOTHING_BOUND) for what in attempts)
     return {"allowed": True, "reason": f"the role {who.role}" if is_by_role else "roles that are bound to the caller"}
+
+
+def _weight(who: Identity, namespace: str | None, policy: Policy) -> int:
+    """At how many rules one question may have to look, at most."""
+    return sum(rules.widest for rules in policy.held(who.subjects, namespace))
 
 
 def _is_meant(one: Served, asked: dict[str, str]) -> bool:

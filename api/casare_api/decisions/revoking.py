@@ -44,6 +44,14 @@ def lockout(robots_keys: Sequence[Object], now: datetime) -> Lockout | None:
     return max(found, key=lambda one: (one.at, one.key), default=None)
 
 
+def back_since(robots_keys: Sequence[Object], now: datetime) -> datetime | None:
+    """Since when a robot has had a good key, given all of its keys; None where it has none.
+
+    It was not to be heard before, and its agent comes some seconds after.
+    """
+    return min((keys.good_since(key) for key in robots_keys if keys.opens(key, now)), default=None)
+
+
 def fate(job: Object, out: Lockout, now: datetime) -> Object:
     """A job of a robot that was locked out, as its key's onRevoke says; the same object where that is nothing.
 
@@ -52,7 +60,7 @@ def fate(job: Object, out: Lockout, now: datetime) -> Object:
     """
     if out.on_revoke == "Finish" or not out.covers(job):
         return job
-    if _is_fenced(job):
+    if is_fenced(job):
         wants_end = out.on_revoke == "Cancel" and not dig(job, "spec", "cancel")
         return {**job, "spec": {**job["spec"], "cancel": True}} if wants_end else job
     why = f"key {out.key} of robot {dig(job, 'status', 'robotName')} was {out.how}"
@@ -63,10 +71,11 @@ def fate(job: Object, out: Lockout, now: datetime) -> Object:
 
 def may_finish(job: Object, out: Lockout | None) -> bool:
     """Whether a job stays with its robot, however long that is silent."""
-    return out is not None and out.on_revoke == "Finish" and out.covers(job) and not _is_fenced(job)
+    return out is not None and out.on_revoke == "Finish" and out.covers(job) and not is_fenced(job)
 
 
-def _is_fenced(job: Object) -> bool:
+def is_fenced(job: Object) -> bool:
+    """Whether it runs, and its agent ends it by itself before the server calls it lost."""
     return lifecycle.phase(job) is JobPhase.RUNNING and bool(dig(job, "spec", "retry", "selfFence"))
 
 

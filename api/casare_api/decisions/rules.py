@@ -48,11 +48,11 @@ class Rule:
 
     def fits(self, verb: str, group: str, name: str | None) -> bool:
         """Whether it says so of this verb and group, and of an object of this name."""
-        return (
-            (verb in self.verbs or ALL in self.verbs)
-            and (group in self.groups or ALL in self.groups)
-            and (not self.names or name in self.names)
-        )
+        return self.says(verb, group) and (not self.names or name in self.names)
+
+    def says(self, verb: str, group: str) -> bool:
+        """Whether it is about this verb and group, for some names or for all."""
+        return (verb in self.verbs or ALL in self.verbs) and (group in self.groups or ALL in self.groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class Rules:
 
     by_path: Mapping[str, tuple[Rule, ...]]
     urls: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = ()
+    widest: int = 0  # how many rules are about one resource, at most
 
     @classmethod
     def of(cls, said: Iterable[Object]) -> Rules:
@@ -74,7 +75,9 @@ class Rules:
                 filed.setdefault(path, []).append(rule)
             if one.get("nonResourceURLs"):
                 urls.append((verbs, tuple(one["nonResourceURLs"])))
-        return cls({path: tuple(found) for path, found in filed.items()}, tuple(urls))
+        of_all = len(filed.get(ALL, ()))
+        widest = max((len(found) for path, found in filed.items() if path != ALL), default=0) + of_all
+        return cls({path: tuple(found) for path, found in filed.items()}, tuple(urls), widest)
 
     def allow(self, verb: str, group: str, path: str, name: str | None = None) -> bool:
         """Whether any rule allows it."""

@@ -97,6 +97,7 @@ class ApiKeyStatus(OpenModel):
     previous_hash: str | None = Field(None, description="SHA-256 of the key before, while it is good beside the new.")
     previous_until: Timestamp | None = Field(None, description="Until when the key before is good.")
     revoked_time: Timestamp | None = Field(None, description="When it was taken back.")
+    restored_time: Timestamp | None = Field(None, description="When it became good again after it was taken back.")
     last_used_time: Timestamp | None = Field(None, description="When it was last used, to the minute.")
     last_used_ip: str | None = Field(
         None, alias="lastUsedIP", description="From which address it was used then; that of a proxy where there is one."

@@ -11,18 +11,19 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
 
-from casare_api.decisions import draining, lifecycle
+from casare_api.decisions import draining, lifecycle, revoking
 from casare_api.decisions.draining import Judged
+from casare_api.decisions.revoking import Lockout
 from casare_api.kinds import Object, dig
 from casare_api.kinds.job import JOB, LIVE
 from casare_api.kinds.robot import ROBOT
 from casare_controller.isolating import Aside
-from casare_store import drains, objects
+from casare_store import drains, lockouts, objects
 from casare_store.drains import Connection, Hands
 from casare_store.events import Recorder
 from casare_store.store import Store
@@ -32,6 +33,9 @@ READ = 1000  # robots at a time
 PER_RUN = 500  # robots that are written in a run
 PER_WRITE = 50  # robots in one transaction, with up to 100 jobs each
 JOBS = 2000  # that are looked at in a run
+RETURN = timedelta(seconds=60)  # that an agent is given to find that its key is good again
+NOTHING_SAID: tuple[dict[str, Lockout], set[str]] = ({}, set())
+NOBODY = "00000000-0000-0000-0000-000000000000"
 Uid = str
 
 
@@ -63,6 +67,7 @@ class Draining:
     _after: int = 0  # the revision up to which robots were read
     _watched: dict[Uid, Watched] = field(default_factory=dict)
     _again: set[Uid] = field(default_factory=set)  # have changed, and may have to be written
+    _looked: Uid = NOBODY  # the job that was looked at last; the next run goes on behind it
     _aside: Aside = field(init=False)
 
     def __post_init__(self) -> None:
@@ -130,15 +135,20 @@ class Draining:
         return draining.observed(one.robot, one.judged, has.live, self.server, now) is not one.robot
 
     async def _moving(self, connection: Connection, hands: Mapping[Uid, Hands], now: datetime) -> set[Uid]:
-        """The robots of which a job is to be moved."""
+        """The robots of which a job is to be moved; where there are many jobs, a part of them in each run."""
         found = {uid for uid, has in hands.items() if has.assigned and self._watched[uid].judged.drains}
         over = [uid for uid, has in hands.items() if has.live and self._watched[uid].judged.is_over]
         if not over:
             return found
-        online = await drains.online(connection, over)
-        for job in await drains.live_jobs(connection, over, JOBS):
+        jobs = await drains.live_jobs(connection, over, self._looked, JOBS)
+        self._looked = jobs[-1]["metadata"]["uid"] if len(jobs) == JOBS else NOBODY
+        there = await drains.there(connection, over)
+        away = {uid for job in jobs if not there.get(uid := job["status"]["robotUID"])}
+        outs, returning = _keys_say(*await lockouts.keys_of(connection, sorted(away))) if away else NOTHING_SAID
+        there_or_soon = there.keys() | returning
+        for job in jobs:
             uid = job["status"]["robotUID"]
-            if draining.moved(job, self._watched[uid].judged, uid in online, now) is not job:
+            if draining.moved(job, self._watched[uid].judged, uid in there_or_soon, now, outs.get(uid)) is not job:
                 found.add(uid)
         return found
 
@@ -155,12 +165,15 @@ class Draining:
             of_robot = _by_robot(await batch.objects(
                 JOB, "t.robot_uid = ANY(%s::uuid[]) AND t.phase IN ('Assigned', 'Running')", (list(uids),)
             ))  # fmt: skip
-            online = await drains.online_now(batch, uids)
+            there = await drains.there_now(batch, uids)
+            away = [uid for uid in of_robot if not there.get(uid)]
+            outs, returning = _keys_say(await lockouts.keys_now(batch, away), batch.now) if away else NOTHING_SAID
+            there_or_soon = there.keys() | returning
             for robot in found:
                 uid, judged = robot["metadata"]["uid"], draining.judge(robot, batch.now)
                 left = 0
                 for job in of_robot[uid]:
-                    new = draining.moved(job, judged, uid in online, batch.now)
+                    new = draining.moved(job, judged, uid in there_or_soon, batch.now, outs.get(uid))
                     left += new is job or not _is_rid_of(new)
                     if new is not job:
                         staged = batch.stage(JOB, job, objects.changed(JOB, job, new))
@@ -192,6 +205,14 @@ def _is_plain(robot: Object, judged: Judged) -> bool:
     has_said = status.get("conditions") or status.get("agent") or status.get("drain") or status.get("maintenance")
     is_wanted = judged.drains or spec.get("maintenanceWindows") or spec.get("desiredState", "Active") != "Active"
     return not has_said and not is_wanted
+
+
+def _keys_say(robots_keys: lockouts.Keys, now: datetime) -> tuple[dict[Uid, Lockout], set[Uid]]:
+    """Which robots have no good key any more and how they came to that; and which have one again since just now."""
+    outs = {uid: revoking.lockout(of_robot, now) for uid, of_robot in robots_keys.items()}
+    backs = {uid: revoking.back_since(of_robot, now) for uid, of_robot in robots_keys.items()}
+    returning = {uid for uid, at in backs.items() if at is not None and now - at < RETURN}
+    return {uid: out for uid, out in outs.items() if out is not None}, returning
 
 
 def _is_rid_of(job: Object) -> bool:

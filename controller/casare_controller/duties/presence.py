@@ -81,14 +81,14 @@ class Presence:
             ripe = {
                 one.job["metadata"]["uid"]: one
                 async for one in queues.jobs_of_silent_robots(connection)
-                if lost(one.job, one.since, one.robot_is_gone, one.now) is not one.job
+                if lost(one.job, one, one.now) is not one.job
             }
             ripe = await _without_finishing(connection, ripe)
 
         def lose(job: Object, now: datetime) -> Object:
             one = ripe.get(job["metadata"]["uid"])
             is_same = one is not None and one.job["status"].get("attempt") == job["status"].get("attempt")
-            return lost(job, one.since, one.robot_is_gone, now) if one is not None and is_same else job
+            return lost(job, one, now) if one is not None and is_same else job
 
         async def write(uids: Sequence[str]) -> int:
             async with self.store.batch() as batch:
@@ -121,13 +121,19 @@ class Presence:
 
 
 async def _without_finishing(connection: queues.Connection, ripe: dict[str, Silence]) -> dict[str, Silence]:
-    """Without the jobs that their robots may finish, though they can't say so: see `revoking.may_finish`."""
+    """Without the jobs that their robots may finish, though they can't say so: see `revoking.may_finish`.
+
+    Of a robot that has a good key again the silence counts from then.
+    """
     robots = {_robot_of(one.job) for one in ripe.values() if not one.robot_is_gone}
     if not robots:
         return ripe
     found, now = await lockouts.keys_of(connection, sorted(robots))
     outs = {uid: revoking.lockout(of_robot, now) for uid, of_robot in found.items()}
-    return {uid: one for uid, one in ripe.items() if not revoking.may_finish(one.job, outs.get(_robot_of(one.job)))}
+    left = {uid: one for uid, one in ripe.items() if not revoking.may_finish(one.job, outs.get(_robot_of(one.job)))}
+    backs = {uid: revoking.back_since(of_robot, now) for uid, of_robot in found.items()}
+    left = {uid: one.not_before(backs.get(_robot_of(one.job))) for uid, one in left.items()}
+    return {uid: one for uid, one in left.items() if lost(one.job, one, one.now) is not one.job}
 
 
 def _robot_of(job: Object) -> str:
@@ -150,13 +156,19 @@ def with_ready(robot: Object, online: bool, now: datetime) -> Object:
     return {**robot, "status": {**status, "phase": phase, "conditions": [ready, *others]}}
 
 
-def lost(job: Object, silent_since: datetime | None, robot_is_gone: bool, now: datetime) -> Object:
-    """The job after `lostAfter` of silence, or at once when its robot was deleted; unchanged before that."""
-    name = dig(job, "status", "robotName")
-    if robot_is_gone:
-        return lifecycle.lose(job, "RobotDeleted", f"robot {name} was deleted", now)
+def lost(job: Object, silence: Silence, now: datetime) -> Object:
+    """The job after `lostAfter` of silence, or at once when its robot was deleted; unchanged before that.
+
+    With selfFence that makes no difference: its agent goes by `lostAfter`, for it may know of no deletion; and by the
+    lease it was promised, where that is longer. One that is cancelled does not wait: no second one of it can begin.
+    """
+    name, is_fenced = dig(job, "status", "robotName"), revoking.is_fenced(job)
     patience = parse_duration(dig(job, "spec", "lostAfter") or "2m")
-    if silent_since is None or now - silent_since < patience:
+    least = max(patience, silence.lease) if is_fenced else patience
+    is_over = silence.since is not None and now - silence.since >= least
+    if silence.robot_is_gone and (is_over or not is_fenced or dig(job, "spec", "cancel")):
+        return lifecycle.lose(job, "RobotDeleted", f"robot {name} was deleted", now)
+    if not is_over or silence.robot_is_gone:
         return job
     why = f"robot {name} was silent for {format_duration(patience)}"
     return lifecycle.lose(job, "RobotOffline", why, now, may_return=True)
