@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -18,9 +17,10 @@ from pathlib import Path
 
 from casare_agent import capabilities, config, keyring, memory, telemetry
 from casare_agent.crew import MEMBER, Crew
-from casare_agent.ending import Ending, ending_signals
+from casare_agent.ending import Ending
 from casare_agent.enrolment import Enrolment
 from casare_agent.loop import ENDED, REFUSED, RESTART, Agent
+from casare_agent.presence import is_orphaned
 from casare_agent.workshop import InUse, Workshop, locked
 from casare_api.machinery.errors import ApiError
 from casare_client import Client, Config, NoServer, Unreachable
@@ -30,19 +30,34 @@ ENLIST_AGAIN = "--enlist-again"
 _log = logging.getLogger("casare.agent")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs an agent, or several; the exit code. One that is asked to restart becomes a new process in its own place."""
+def main(arguments: Sequence[str] | None = None, may_exec: bool = sys.platform != "win32") -> int:
+    """Runs an agent, or several; the exit code.
+
+    One that is asked to restart becomes a new process in its own place. Where none can (`may_exec` False), all but the
+    process itself is made anew. Several never restart together: each of them does for itself.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    while (code := _once(given)) == RESTART:
+    said, ending = _arguments(given), Ending()
+    if len(said.config) > 1:
+        return _crew(said)
+    while (code := _once(said, ending)) == RESTART:
+        if may_exec:
+            ending.leave_to_next()
+        if ending.is_asked:
+            return ENDED
         _log.info("restarting")
-        given, whole = again(given), [sys.executable, *again(sys.orig_argv[1:])]
-        if sys.platform == "win32":  # no process can become another there: all but the program itself is made anew
-            continue
-        try:
-            os.execv(sys.executable, whole)  # noqa: S606 - the very program that runs
-        except OSError as error:
-            return _complain(f"can't be started again: {error.strerror or error}", RESTART)
+        if may_exec:
+            return _become_new()
+        said.enlist_again = False
     return code
+
+
+def _become_new() -> int:
+    """Starts this very program in the place of itself; comes back only where that fails."""
+    try:
+        os.execv(sys.executable, [sys.executable, *again(sys.orig_argv[1:])])  # noqa: S606 - the very program that runs
+    except OSError as error:
+        return _complain(f"can't be started again: {error.strerror or error}", RESTART)
 
 
 def again(arguments: Sequence[str]) -> list[str]:
@@ -50,13 +65,19 @@ def again(arguments: Sequence[str]) -> list[str]:
     return [one for one in arguments if one != ENLIST_AGAIN]
 
 
-def _once(arguments: Sequence[str] | None) -> int:
-    given = _arguments(arguments)
+def _crew(given: argparse.Namespace) -> int:
+    """Several robots; the worst of their exit codes, which says nothing of what this process has to do."""
+    _set_up_log(given.verbose)
+    more = [*(["-v"] if given.verbose else []), *([ENLIST_AGAIN] if given.enlist_again else [])]
     try:
-        if len(given.config) > 1:
-            _set_up_log(given.verbose)
-            more = [*(["-v"] if given.verbose else []), *([ENLIST_AGAIN] if given.enlist_again else [])]
-            return Crew(given.config, more).run()
+        return Crew(given.config, more).run()
+    except config.ConfigError as error:
+        return _complain(str(error), USAGE)
+
+
+def _once(given: argparse.Namespace, ending: Ending) -> int:
+    """One robot, until it ends or is to restart."""
+    try:
         settings = config.load(*given.config)
     except config.ConfigError as error:
         return _complain(str(error), USAGE)
@@ -65,7 +86,8 @@ def _once(arguments: Sequence[str] | None) -> int:
         with locked(settings.directory):
             if given.enlist_again:
                 _forget(settings)
-            return _run(settings, is_member=given.member)
+            ending.listen(to_input=given.member)
+            return _run(settings, ending)
     except (InUse, NoServer) as error:
         return _complain(str(error), REFUSED)
     except OSError as error:
@@ -73,11 +95,7 @@ def _once(arguments: Sequence[str] | None) -> int:
         return _complain(why, REFUSED)
 
 
-def _run(settings: config.Settings, is_member: bool) -> int:
-    ending = Ending()
-    ending.listen()
-    if is_member:
-        ending.listen_to_input()
+def _run(settings: config.Settings, ending: Ending) -> int:
     words = capabilities.detect(settings.capabilities)
     try:
         key = _key(settings, words, ending)
@@ -93,11 +111,7 @@ def _run(settings: config.Settings, is_member: bool) -> int:
         agent = Agent(settings, client, workshop, words)
         ending.tell(agent.end)
         try:
-            code = agent.run()
-            if code == RESTART:  # from here on a signal ends the process at once; one that came before counts
-                for number in ending_signals():
-                    signal.signal(number, signal.SIG_DFL)
-            return ENDED if agent.is_ending and code == RESTART else code
+            return agent.run()
         finally:
             workshop.close()
 
@@ -107,13 +121,19 @@ def _key(settings: config.Settings, words: list[str], ending: Ending) -> str | N
 
     Raises ApiError for a token that is refused, OSError.
     """
-    key = keyring.load(settings.directory, settings.secret)
-    if settings.api_key is not None or key != settings.secret:
+    key = _own_key(settings)
+    if key is not None:
         return key
     with _client(settings, settings.secret) as client:
         enrolment = Enrolment(settings, client, words)
         ending.tell(enrolment.end)
         return enrolment.run()
+
+
+def _own_key(settings: config.Settings) -> str | None:
+    """The robot's key; None where there is a join token alone, which only whoever joins ever shows. Raises OSError."""
+    kept = keyring.kept(settings.directory, settings.secret)
+    return settings.secret if kept is None and settings.api_key is not None else kept
 
 
 def _client(settings: config.Settings, key: str) -> Client:
@@ -128,22 +148,30 @@ def _client(settings: config.Settings, key: str) -> Client:
 
 
 def _forget(settings: config.Settings) -> None:
-    """A person says that the robot shall be there again: as a new one, unless it is there still. Raises OSError."""
-    known = memory.load(settings.directory)
-    if known is None or _is_there(settings, known):
+    """A person says that the robot shall be there again: as a new one, unless it is there still. Raises OSError.
+
+    Where it has no key yet there is nothing to forget: it joins by its token, and is another one then.
+    """
+    known, key = memory.load(settings.directory), _own_key(settings)
+    if known is None or key is None or _is_there(settings, known, key):
         return
     memory.forget(settings.directory)
     if settings.api_key is None:
         keyring.forget(settings.directory)
 
 
-def _is_there(settings: config.Settings, known: memory.Memory) -> bool:
-    """Whether it is the robot still; a key that nobody can replace is not given away for a server that is away."""
-    with _client(settings, keyring.load(settings.directory, settings.secret)) as client:
+def _is_there(settings: config.Settings, known: memory.Memory, key: str) -> bool:
+    """Whether it is the robot still; a key that nobody can replace is not given away on a suspicion."""
+    with _client(settings, key) as client:
         try:
             robot = client.get("Robot", settings.name, known.namespace)
         except ApiError as error:
-            return error.status not in (401, 404)
+            if error.status == 401 and not is_orphaned(error):
+                _log.warning(
+                    "the server does not accept this robot's key, and does not say that the robot was deleted: nothing "
+                    "is forgotten; if it was, remove %s", settings.directory,
+                )  # fmt: skip
+            return error.status != 404 and not is_orphaned(error)
         except Unreachable:
             return True
     return bool(robot["metadata"]["uid"] == known.uid)

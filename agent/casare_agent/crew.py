@@ -2,7 +2,8 @@
 
 Nothing is shared between them, so nothing can be mixed: each has its settings, key, directory and log lines of its own.
 This process only starts them, passes on that they shall end, and ends with the last of them, with the worst of their
-exit codes. One that fails ends no other. When this process is gone, they end by themselves.
+exit codes. One that fails ends no other, one that restarts does that by itself. When this process is gone, they end by
+themselves.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from casare_agent.config import ConfigError, Settings, load
 _log = logging.getLogger("casare.agent")
 MEMBER = "--member"  # says to an agent that it is one of several
 NEW_GROUP = 0x200 if sys.platform == "win32" else 0
+News = tuple[str, int] | None  # who has ended and how, or None: somebody wishes that all end
 LOOK_EVERY = 1.0  # seconds; where a signal does not interrupt waiting
 
 
@@ -34,7 +36,8 @@ class Crew:
     files: Sequence[Path]
     more: Sequence[str] = ()
     _members: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    _ended: queue.SimpleQueue[tuple[str, int]] = field(default_factory=queue.SimpleQueue)
+    _news: queue.SimpleQueue[News] = field(default_factory=queue.SimpleQueue)
+    _is_ending: bool = False
 
     def run(self) -> int:
         """Until all of them have ended; the worst of their exit codes. Raises ConfigError before any is started."""
@@ -43,25 +46,35 @@ class Crew:
         for number in ending.ending_signals():
             signal.signal(number, lambda number, frame: self.end())
         for file, one in zip(self.files, settings, strict=True):
-            self._start(file, one.name)
+            if not self._is_ending:
+                self._start(file, one.name)
         worst = 0
         while self._members:
             with contextlib.suppress(queue.Empty):
-                name, code = self._ended.get(timeout=LOOK_EVERY)
-                self._members.pop(name)
-                worst = max(worst, severity(code))
-                if self._members:
-                    _log.log(logging.ERROR if code else logging.INFO, "the agent of %s has ended (%d); %d go on",
-                             name, code, len(self._members))  # fmt: skip
+                news = self._news.get(timeout=LOOK_EVERY)
+                worst = max(worst, self._tell_all() if news is None else self._has_ended(*news))
         return worst
 
     def end(self) -> None:
-        """Asks all of them to end; may be called from a signal handler."""
-        for member in list(self._members.values()):
+        """Asks all of them to end, also those that are only being started; may be called from a signal handler."""
+        self._is_ending = True
+        self._news.put(None)
+
+    def _tell_all(self) -> int:
+        for member in self._members.values():
             if member.stdin is not None:
                 with contextlib.suppress(OSError, ValueError):  # it is gone already
                     member.stdin.write(b"\n")
                     member.stdin.flush()
+        return 0
+
+    def _has_ended(self, name: str, code: int) -> int:
+        """How bad that is."""
+        self._members.pop(name)
+        if self._members:
+            _log.log(logging.ERROR if code else logging.INFO, "the agent of %s has ended (%d); %d go on",
+                     name, code, len(self._members))  # fmt: skip
+        return severity(code)
 
     def _start(self, file: Path, name: str) -> None:
         command = [sys.executable, "-m", "casare_agent", "--config", str(file), MEMBER, *self.more]
@@ -70,7 +83,7 @@ class Crew:
             command, stdin=subprocess.PIPE, start_new_session=True, creationflags=NEW_GROUP
         )
         self._members[name] = member
-        threading.Thread(target=lambda: self._ended.put((name, member.wait())), daemon=True).start()
+        threading.Thread(target=lambda: self._news.put((name, member.wait())), daemon=True).start()
 
 
 def check_apart(files: Sequence[Path], settings: Sequence[Settings]) -> None:

@@ -28,6 +28,7 @@ from casare_api.machinery.errors import ApiError
 from casare_apiserver import auditing, options, wire
 from casare_apiserver.bodies import parse_json
 from casare_apiserver.robots import Robots
+from casare_apiserver.sharing import Shares
 from casare_apiserver.targets import Target
 from casare_apiserver.watch import Hub
 from casare_apiserver.wire import ClientStalled, Request
@@ -112,6 +113,7 @@ class Agents:
     events: Recorder
     key_due: Callable[[Identity], str | None] = lambda identity: None  # see `auth.Keys.due`
     _robots: Robots = field(init=False)
+    _shares: Shares = field(default_factory=Shares)
 
     def __post_init__(self) -> None:
         self._robots = Robots(self.store, self.hub)
@@ -138,7 +140,7 @@ class Agents:
             vouched = self.heartbeats.beat(uid, telemetry)
         if instance is None:
             await self._note_agent(robot, body.agent)
-        results = await self._record(uid, body.jobs)
+        results = await self._record(robot, body.jobs) if body.jobs else []
         if not vouched and not body.jobs:
             raise ApiError.unavailable("heartbeats can't be written right now: try again in a second")
         spec = robot.get("spec") or {}
@@ -182,7 +184,7 @@ class Agents:
         def mutate(current: Object, context: Context) -> Object:
             return instances.claimed(current, agent, is_alive, context.now)
 
-        made = await self.store.writer.write(admission.system(ROBOT, robot, mutate))
+        made = await self._write(robot, mutate)
         if made is not None and made["metadata"]["uid"] == meta["uid"]:
             self._robots.keep(made)
 
@@ -194,18 +196,30 @@ class Agents:
             status = current.get("status") or {}
             return current if status.get("agent") == agent else {**current, "status": {**status, "agent": agent}}
 
-        await self.store.writer.write(admission.system(ROBOT, robot, mutate))
+        await self._write(robot, mutate)
 
-    async def _record(self, robot_uid: str, jobs: list[Object]) -> list[Object]:
-        """Hands all transitions to the writer at once; what became of each, as the agent reads it."""
+    async def _write(self, robot: Object, mutate: Callable[[Object, Context], Object]) -> Object | None:
+        """Changes the Robot. Raises ApiError, 429 where it has too much waiting."""
+        with self._share(robot):
+            return await self.store.writer.write(admission.system(ROBOT, robot, mutate))
+
+    def _share(self, robot: Object) -> contextlib.AbstractContextManager[str]:
+        return self._shares.one(robot["metadata"]["uid"], robot["metadata"]["name"])
+
+    async def _record(self, robot: Object, jobs: list[Object]) -> list[Object]:
+        """Hands all transitions to the writer at once; what became of each, as the agent reads it.
+
+        Raises ApiError 429 where the robot has too much waiting.
+        """
         answers = [_problem(said) for said in jobs]
         _refuse_floods(jobs, answers)
         moved: Moved = {}
         good = [number for number, problem in enumerate(answers) if problem is None]
         written: list[Answer] = []
-        for start in range(0, len(good), AT_ONCE):  # no robot fills the writer's queue, where others wait
-            some = [_operation(robot_uid, jobs[n], n, moved) for n in good[start : start + AT_ONCE]]
-            written += await self.store.writer.submit(some)
+        with self._share(robot) as uid:
+            for start in range(0, len(good), AT_ONCE):  # no robot fills the writer's queue, where others wait
+                some = [_operation(uid, jobs[n], n, moved) for n in good[start : start + AT_ONCE]]
+                written += await self.store.writer.submit(some)
         for number, answer in zip(good, written, strict=True):
             answers[number] = answer if isinstance(answer, ApiError) else None
             if answers[number] is None:

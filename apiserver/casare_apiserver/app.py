@@ -23,6 +23,7 @@ from casare_apiserver import metrics
 from casare_apiserver.addresses import Addresses
 from casare_apiserver.agents import Agents
 from casare_apiserver.artifacts import Artifacts
+from casare_apiserver.auditing import AuditLog
 from casare_apiserver.auth import Keys
 from casare_apiserver.budget import Budget
 from casare_apiserver.describing import Describing
@@ -30,16 +31,20 @@ from casare_apiserver.documents import describe
 from casare_apiserver.enrolling import Enrolling
 from casare_apiserver.files import Files
 from casare_apiserver.fitting import Fitting
+from casare_apiserver.gate import Gate
+from casare_apiserver.handlers import Handlers
 from casare_apiserver.issuing import Issuing
 from casare_apiserver.limits import Limits
 from casare_apiserver.policies import Policies
 from casare_apiserver.reading import Reading
 from casare_apiserver.refusals import Refusals
+from casare_apiserver.resealing import Resealing
 from casare_apiserver.retrying import Retrying
 from casare_apiserver.routes import Router
 from casare_apiserver.settings import Settings
 from casare_apiserver.uses import Uses
 from casare_apiserver.watch import Hub
+from casare_apiserver.why import Why
 from casare_apiserver.writing import Writing
 from casare_store import admission, connection, memory, sealing
 from casare_store.events import Recorder
@@ -100,11 +105,14 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     opened = partial(sealing.opened, sealer)
     budget = Budget()
     reading, writing = Reading(store, hub, opened, budget), Writing(store, fitting, opened, budget)
-    router = Router(
-        app, Describing(release()), reading, writing, Retrying(store, fitting, opened), agents, Files(store, files),
-        Artifacts(store, agents, parts), Issuing(store), keys, policies, lambda: ready, refusals, addresses, limits,
-        Enrolling(store, events), settings.stall_seconds,
+    handlers = Handlers(
+        describing=Describing(release()), reading=reading, writing=writing, retrying=Retrying(store, fitting, opened),
+        agents=agents, files=Files(store, files), artifacts=Artifacts(store, agents, parts), issuing=Issuing(store),
+        enrolling=Enrolling(store, events), why=Why(store, writing), audit=AuditLog(store),
+        resealing=Resealing(store),
     )
+    gate = Gate(keys, policies, addresses, limits, refusals)
+    router = Router(app, handlers, gate, lambda: ready, settings.stall_seconds)
     try:
         await _ensure_default_namespace(store)
         await _warn_of_other_keys(store, sealer)

@@ -21,30 +21,15 @@ from casare_api.kinds.job import JOB
 from casare_api.machinery.errors import ApiError
 from casare_api.machinery.selectors import FieldSelector
 from casare_apiserver import auditing, enrolling, headers, metrics, refusing, wire
-from casare_apiserver.addresses import Addresses
-from casare_apiserver.agents import Agents
-from casare_apiserver.artifacts import Artifacts
-from casare_apiserver.auditing import AuditLog
-from casare_apiserver.auth import Keys
-from casare_apiserver.describing import Describing
-from casare_apiserver.enrolling import Enrolling
-from casare_apiserver.files import Files
-from casare_apiserver.issuing import Issuing
-from casare_apiserver.limits import Limits
-from casare_apiserver.policies import Policies
-from casare_apiserver.reading import Reading
-from casare_apiserver.refusals import Refusals, refusal
-from casare_apiserver.resealing import Resealing
-from casare_apiserver.retrying import Retrying
+from casare_apiserver.gate import Gate
+from casare_apiserver.handlers import Handler, Handlers
+from casare_apiserver.refusals import refusal
 from casare_apiserver.targets import Target
-from casare_apiserver.why import Why
 from casare_apiserver.wire import Receive, Request, Scope, Send
-from casare_apiserver.writing import Writing
 from casare_store import reads
 from casare_store.auditing import CALLER
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Handler = Callable[[Request, Target], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 _SPECIAL = {("robots", "report"), ("jobs", "log"), ("jobs", "retry"), ("jobs", "why"), ("apikeys", "token"),
@@ -98,52 +83,19 @@ class Router:
     """The outermost application: resource paths here, the others to `other` (FastAPI)."""
 
     other: App
-    describing: Describing
-    reading: Reading
-    writing: Writing
-    retrying: Retrying
-    agents: Agents
-    files: Files
-    artifacts: Artifacts
-    issuing: Issuing
-    keys: Keys
-    policies: Policies
+    handlers: Handlers
+    gate: Gate
     is_ready: Callable[[], bool]
-    refusals: Refusals
-    addresses: Addresses
-    limits: Limits
-    enrolling: Enrolling
     stall_seconds: float = 30.0
-    why: Why = field(init=False)
-    audit: AuditLog = field(init=False)
-    resealing: Resealing = field(init=False)
     _verbs: dict[Verb, Handler] = field(init=False)
     _specials: dict[tuple[str, str | None, Verb], Handler] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.why = Why(self.writing.store, self.writing)
-        self.audit = AuditLog(self.writing.store)
-        self.resealing = Resealing(self.writing.store)
-        self._verbs = {
-            "get": self.reading.get, "list": self.reading.list, "watch": self.reading.watch,
-            "create": self.writing.create, "update": self.writing.replace, "patch": self.writing.patch,
-            "delete": self.writing.delete, "deletecollection": self.writing.delete_collection,
-        }
-        self._specials = {
-            ("robots", "report", "create"): self.agents.report,
-            ("jobs", "log", "create"): self.agents.add_log,
-            ("jobs", "log", "get"): self.agents.read_log,
-            ("jobs", "artifacts", "get"): self.artifacts.list,
-            ("jobs", "retry", "create"): self.retrying.retry,
-            ("jobs", "why", "get"): self.why.of_job,
-            ("apikeys", "token", "create"): self.issuing.token,
-            ("apikeys", "rotate", "create"): self.issuing.rotate,
-            ("jointokens", "token", "create"): self.enrolling.token,
-        }
+        self._verbs, self._specials = self.handlers.verbs(), self.handlers.specials()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = parse(scope["path"]) if scope["type"] == "http" else None
-        if path is None and not (scope["type"] == "http" and self.describing.knows(scope["path"])):
+        if path is None and not (scope["type"] == "http" and self.handlers.describing.knows(scope["path"])):
             await self._pass_on(scope, receive, send)
             return
         begun, sent = perf_counter(), _Sent(send)
@@ -171,7 +123,7 @@ class Router:
         """What FastAPI serves, for whoever asks; probes are for those who must never be told to wait."""
         if scope["type"] == "http" and scope["path"] not in PROBES:
             try:
-                self.limits.check_stranger(self.addresses.of(scope))
+                self.gate.limits.check_stranger(self.gate.addresses.of(scope))
             except ApiError as error:
                 await _Sent(send).refuse(error)
                 return
@@ -181,7 +133,7 @@ class Router:
         """Tells the audit log of an attempt to reach what one may not."""
         if error.status in (401, 403):
             kind = _BY_PLURAL.get((path.group, path.plural)) if path is not None else None
-            self.refusals.note(refusal(who, self.addresses.of(scope), scope, path, kind, error.status))
+            self.gate.refusals.note(refusal(who, self.gate.addresses.of(scope), scope, path, kind, error.status))
 
     async def _serve(self, path: Path | None, scope: Scope, receive: Receive, send: _Sent) -> None:
         if not self.is_ready():
@@ -190,19 +142,19 @@ class Router:
         if scope["path"] == enrolling.PATH:
             await self._enrol(self._request(scope, receive, send, ANONYMOUS))
             return
-        identity = send.identity = await self.keys.identify(scope)
-        self.limits.check(identity, self.addresses.of(scope), path is not None and path.is_report)
+        identity = send.identity = await self.gate.keys.identify(scope)
+        self.gate.limits.check(identity, self.gate.addresses.of(scope), path is not None and path.is_report)
         if not scope["path"].isprintable():
             raise ApiError.bad_request("the path holds characters that no name has")
         request = self._request(scope, receive, send, identity)
         if identity.expires is not None:
-            request.lifetime = max((identity.expires - self.keys.clock()).total_seconds(), 0.0)
+            request.lifetime = max((identity.expires - self.gate.keys.clock()).total_seconds(), 0.0)
         refusing.check_impersonation(request)
-        self.keys.open.add(request)
+        self.gate.keys.open.add(request)
         try:
             await self._answer(request, path)
         finally:
-            self.keys.open.remove(request)
+            self.gate.keys.open.remove(request)
 
     async def _answer(self, request: Request, path: Path | None) -> None:
         identity = request.identity
@@ -224,18 +176,19 @@ class Router:
             await self._check_given(request, target)
         if identity.role == "robot" and kind is JOB and path.subresource is None:
             await self._own_jobs_only(request, target, verb)
-        CALLER.set(auditing.caller(identity, self.addresses.of(request.scope), verb, path.plural, path.subresource))
+        address = self.gate.addresses.of(request.scope)
+        CALLER.set(auditing.caller(identity, address, verb, path.plural, path.subresource))
         await self._handler(request, target, path, verb)(request, target)
 
     async def _authorize(self, request: Request, what: Attempted) -> None:
         """Whether the caller may do it, and from now on whether he still may. Raises ApiError 403, 503."""
-        who, policies = request.identity, self.policies
+        who, policies = request.identity, self.gate.policies
         if not policies.may(who, what):
             what = _of_one(request, what)
             if not await policies.may_after_all(who, what):
                 raise refusing.forbidden(who, what)
         request.policy = policies.current
-        request.is_welcome = lambda: self.keys.holds(who) and policies.may(who, what)
+        request.is_welcome = lambda: self.gate.keys.holds(who) and policies.may(who, what)
 
     async def _check_given(self, request: Request, target: Target) -> None:
         """Before access is given away: by the policy as it is now, and what is below an object by what that gives.
@@ -244,31 +197,31 @@ class Router:
         """
         if request.identity.is_of_all or request.identity.role == "robot":  # which rotates its own key alone
             return
-        await self.policies.catch_up()
-        request.policy = self.policies.current
+        await self.gate.policies.catch_up()
+        request.policy = self.gate.policies.current
         if target.subresource is None or target.name is None:
             return
-        text = await reads.get(self.writing.store.pool, target.kind, target.key_namespace, target.name)
+        text = await reads.get(self.handlers.writing.store.pool, target.kind, target.key_namespace, target.name)
         if text is not None:
             check_grant(request.identity, request.policy, target.kind, None, orjson.loads(text))
 
     async def _describe(self, request: Request) -> None:
         """What a question is answered is what was bound up to now."""
         if request.method == "POST" and request.identity.subjects:
-            await self.policies.catch_up()
-        request.policy = self.policies.current
-        await self.describing.serve(request)
+            await self.gate.policies.catch_up()
+        request.policy = self.gate.policies.current
+        await self.handlers.describing.serve(request)
 
     async def _enrol(self, request: Request) -> None:
         """Who joins by a token has no key yet: the token is what is checked, and that is limited by address."""
-        address = self.addresses.of(request.scope)
-        self.limits.check_stranger(address)
+        address = self.gate.addresses.of(request.scope)
+        self.gate.limits.check_stranger(address)
         CALLER.set(auditing.caller(enrolling.SOMEBODY, address, "create", "robots", "enroll"))
-        await self.enrolling.enrol(request)
+        await self.handlers.enrolling.enrol(request)
 
     def _request(self, scope: Scope, receive: Receive, send: Send, who: Identity) -> Request:
         return Request(scope["method"], scope["path"], scope, receive, send, wire.parse_query(scope), who,
-                       lambda: self.keys.holds(who), self.stall_seconds)
+                       lambda: self.gate.keys.holds(who), self.stall_seconds)
 
     def _handler(self, request: Request, target: Target, path: Path, verb: Verb) -> Handler:
         """The handler of a target and verb. Raises ApiError 404, 405."""
@@ -283,7 +236,7 @@ class Router:
         if target.kind.namespaced and target.namespace is None and verb not in ("list", "watch"):
             raise ApiError.method_not_allowed(target.kind, verb)
         if target.kind is JOB and verb == "create" and path.name is None and wire.is_set(request.query, "why"):
-            return self.why.of_new
+            return self.handlers.why.of_new
         if path.subresource == "status" and verb not in ("get", "update", "patch"):
             raise ApiError.method_not_allowed(target.kind, verb)
         if (verb == "create") == (path.name is not None) and verb in ("create", "update", "patch"):
@@ -296,9 +249,9 @@ class Router:
         """Subresources of single kinds."""
         if (path.plural, path.subresource, verb) == ("workflows", "revisions", "get") and path.rest:
             revision = path.rest
-            return lambda request, target: self.files.revision(request, target, revision)
+            return lambda request, target: self.handlers.files.revision(request, target, revision)
         if (path.plural, path.subresource) == ("jobs", "artifacts") and path.rest and verb in ("get", "update"):
-            name, serve = path.rest, self.artifacts.get if verb == "get" else self.artifacts.put
+            name, serve = path.rest, self.handlers.artifacts.get if verb == "get" else self.handlers.artifacts.put
             return lambda request, target: serve(request, target, name)
         return self._specials.get((path.plural, path.subresource, verb)) if path.rest is None else None
 
@@ -308,7 +261,7 @@ class Router:
             raise ApiError(405, "MethodNotAllowed", "files are read and written one by one: GET, HEAD or PUT "
                                                     ".../namespaces/NAMESPACE/blobs/SHA256")
         await self._authorize(request, Attempted(verb, "blobs", None, path.namespace, path.name, GROUP))
-        await self.files.blob(request, path.namespace, path.name)
+        await self.handlers.files.blob(request, path.namespace, path.name)
 
     async def _whole_server(self, request: Request, path: Path) -> None:
         """What is about all namespaces and has no names: the audit log, and the keys that Secrets are sealed with."""
@@ -317,19 +270,19 @@ class Router:
         verb: Verb = "create" if request.method == "POST" and path.plural == "sealing" else "list"
         await self._authorize(request, Attempted(verb, path.plural, group=GROUP))
         if path.plural == "audit":
-            await self.audit.read(request)
+            await self.handlers.audit.read(request)
             return
         if verb == "create":
-            CALLER.set(auditing.caller(request.identity, self.addresses.of(request.scope), "reseal", "secrets", None))
-        await self.resealing.step(request)
+            CALLER.set(auditing.caller(request.identity, self.gate.addresses.of(request.scope), "reseal", "secrets", None))
+        await self.handlers.resealing.step(request)
 
     async def _own_jobs_only(self, request: Request, target: Target, verb: Verb) -> None:
         """A robot's key sees the jobs of its robot and no others."""
         who = request.identity
-        robot = await self.agents.own(who)
+        robot = await self.handlers.agents.own(who)
         uid = robot["metadata"]["uid"]
         if verb == "get":
-            job = await self.agents.job(target)
+            job = await self.handlers.agents.job(target)
             is_own = (job.get("status") or {}).get("robotUID") == uid
         else:
             selector = FieldSelector.parse(request.query.get("fieldSelector", ""), JOB.selectable)

@@ -37,7 +37,7 @@ _DECIDED = {
         "drainTime", "attempts", "earlierAttempts",
     ),
     "Workflow": ("revision",),
-    "Robot": ("drain",),  # since when
+    "Robot": ("drain", "telemetry"),  # since when it is drained
     "ApiKey": (
         "phase", "hint", "issuedTime", "rotationDueTime", "rotatedBy", "previousHash", "previousUntil", "revokedTime",
         "lastUsedTime", "lastUsedIP", "robotUID",

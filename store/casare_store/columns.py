@@ -297,6 +297,8 @@ def _split(kind: Kind, obj: Object) -> tuple[bytes, bytes, bytes]:
         return dump(obj), b"", b""
     status = dict(obj.get("status") or {})
     seen = {key: status.pop(key) for key in kind.observed if key in status}
+    for key in kind.unlogged:
+        seen.pop(key, None)
     status = status or {"observedGeneration": obj["metadata"].get("generation", 1)}
     head = dump({key: value for key, value in obj.items() if key != "status"})
     return head[:-1] + b',"status":{', dump(seen)[1:-1] + b"," if seen else b"", dump(status)[1:] + b"}"

@@ -22,7 +22,8 @@ _ROBOT_SEEN = f"""t.head || '"phase":"' || {ROBOT_PHASE}""" + """
         THEN ' (' || right(t.uid::text, 8) || ')' ELSE '' END || '",', '')
  || """
 _ROBOT_STORED = _ROBOT_SEEN + "t.tail"
-# What it measured is for readers alone: it changes all the time, and no history is made of it.
+# What it measured changes all the time, and no history is made of it. It is for readers, and for whoever writes a robot
+# and gets it as the answer; duties, which look at many, have no use for it.
 _ROBOT = _ROBOT_SEEN + """coalesce('"telemetry":' || l.telemetry || ',', '') || t.tail"""
 _ROBOT_FROM = """robots t LEFT JOIN leases l ON l.robot_uid = t.uid
  CROSS JOIN LATERAL (SELECT count(*) AS used FROM jobs j
@@ -102,7 +103,7 @@ def source_of_all(kind: Kind) -> str:
 
 
 def stored(kind: Kind) -> str:
-    """The expression for a read that is followed by a write: without what is only shown to readers."""
+    """The expression for a read of many that is followed by a write: without what is only shown to readers."""
     if kind.kind == "Robot":
         return _ROBOT_STORED
     return "t.head || t.tail" if kind.kind in _SHOWN_ONLY else expression(kind)
@@ -118,8 +119,9 @@ BY_IDEMPOTENCY = (
 @cache
 def by_names(kind: Kind) -> str:
     """Rows (namespace, name, text) of the objects at two arrays of namespaces and names, for writing."""
+    text = expression(kind) if kind.unlogged else stored(kind)
     return (
-        f"SELECT t.namespace, t.name, {stored(kind)} FROM {source(kind)} WHERE (t.namespace, t.name) IN "
+        f"SELECT t.namespace, t.name, {text} FROM {source(kind)} WHERE (t.namespace, t.name) IN "
         "(SELECT * FROM unnest($1::text[], $2::text[]))"
     )
 

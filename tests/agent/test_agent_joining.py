@@ -8,14 +8,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
-from casare_agent import keyring
+from casare_agent import keyring, memory
 from casare_api.kinds import dig
 from casare_api.machinery import credentials
 from casare_api.machinery.errors import ApiError
@@ -48,18 +52,38 @@ class Place:
     def said(self) -> str:
         return (self.directory / "agent.log").read_text()
 
+    def kept(self) -> dict[str, str]:
+        """What its agent keeps of who it is."""
+        return {name: (self.directory / self.name / name).read_text() for name in (keyring.FILE, memory.FILE)}
+
     def token(self, **spec: Any) -> str:
         name = f"token-{secrets.token_hex(3)}"
         self.admin.create({"apiVersion": API, "kind": "JoinToken", "metadata": {"name": name}, "spec": spec})
         return self.admin.issue_key(name, kind="JoinToken")
 
-    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+    def files(self, letters: str) -> list[str]:
+        """A file of settings for each of several robots."""
+        token, files = self.token(uses=len(letters)), []
+        for letter in letters:
+            file = self.directory / f"{letter}.env"
+            said = {"ORCHESTRATOR_URL": self.server.url, "JOIN_TOKEN": token, "ROBOT_ID": f"{self.name}-{letter}"}
+            file.write_text("".join(f"CASARE_{name}={value}\n" for name, value in {**said, "AGENT_DIR": "robots"}.items()))
+            files.append(str(file))
+        return files
+
+    def restart(self, robot: str) -> None:
+        """As `casare restart` does."""
+        self.admin.patch("Robot", robot, {"spec": {"restartRequestedAt": "2026-11-22T20:00:00Z"}})
+
+    def start(
+        self, *arguments: str, python: str | Path = sys.executable, **settings: str
+    ) -> subprocess.Popen[bytes]:
         env = {
             **os.environ, "CASARE_ORCHESTRATOR_URL": self.server.url, "CASARE_ROBOT_ID": self.name,
             "CASARE_AGENT_DIR": str(self.directory), **settings,
         }  # fmt: skip
         with (self.directory / "agent.log").open("ab") as log:
-            command = [sys.executable, "-m", "casare_agent", *arguments]
+            command = [str(python), "-m", "casare_agent", *arguments]
             process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         self.processes.append(process)
         return process
@@ -149,6 +173,58 @@ def test_a_deleted_robot_does_not_come_back_by_a_restart(place: Place, by: str) 
     place.is_idle()
 
 
+def test_a_key_that_was_only_taken_back_is_not_given_away(place: Place) -> None:
+    """Another one could not have it: the robot is there, and what its key was is all that its computer knows of it."""
+    settings = {"CASARE_JOIN_TOKEN": place.token(uses=9)}
+    first = place.start(**settings)
+    place.is_idle()
+    first.terminate()
+    assert first.wait(timeout=60) == 0
+    before = place.kept()
+    (key,) = (one for one in place.admin.list("ApiKey")["items"] if one["spec"].get("robotName") == place.name)
+    place.admin.patch("ApiKey", key["metadata"]["name"], {"spec": {"revoked": True}})
+    again = place.start("--enlist-again", **settings)
+    place.until(lambda: "does not accept this robot's API key" in place.said, lambda: f"it tries on: {place.said}")
+    assert place.kept() == before
+    assert "does not say that the robot was deleted: nothing is forgotten" in place.said
+    assert again.poll() is None and place.admin.get("Robot", place.name)["metadata"]["uid"] in before[memory.FILE]
+
+
+@contextmanager
+def listening() -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """The address of a server that is not ready, and what it was asked: (path, Authorization)."""
+    asked: list[tuple[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers.get("Authorization", "")))
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_POST = do_GET
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize("lost", ["its key", "the token of its key"])
+def test_a_join_token_is_shown_where_one_joins_and_nowhere_else(place: Place, lost: str) -> None:
+    token, own = "cjt_" + "0123456789" * 4, place.directory / place.name
+    memory.save(own, memory.Memory("a-uid", "default"))
+    if lost != "its key":
+        keyring.save(own, "cjt_another", "crpa_of-another-token")
+    with listening() as (url, asked):
+        place.start("--enlist-again", CASARE_ORCHESTRATOR_URL=url, CASARE_JOIN_TOKEN=token)
+        place.until(lambda: any(path.endswith("/enroll") for path, _ in asked), lambda: f"it joins: {place.said}")
+    assert set(asked) == {(f"/apis/{API}/enroll", f"Bearer {token}")}
+
+
 def test_several_robots_on_one_computer_never_mix(place: Place) -> None:
     token, names = place.token(uses=2), [f"{place.name}-{letter}" for letter in "abc"]
     files = []
@@ -173,18 +249,81 @@ def test_several_robots_on_one_computer_never_mix(place: Place) -> None:
 
 
 def test_the_robots_of_a_process_that_was_killed_end_by_themselves(place: Place) -> None:
-    token, files = place.token(uses=2), []
-    for letter in "ab":
-        file = place.directory / f"{letter}.env"
-        file.write_text(f"CASARE_JOIN_TOKEN={token}\nCASARE_ROBOT_ID={place.name}-{letter}\n")
-        files += ["--config", str(file)]
-    crew = place.start(*files)
+    crew = place.start(*(word for file in place.files("ab") for word in ("--config", file)))
     for letter in "ab":
         place.is_idle(f"{place.name}-{letter}")
     crew.kill()
     for letter in "ab":
         place.until(lambda letter=letter: place.phase(f"{place.name}-{letter}") == "Offline", "it has left")
         assert f"{place.name}-{letter}: ending: nothing new is taken" in place.said
+
+
+def test_a_wish_to_end_that_comes_while_they_are_started_ends_all(place: Place) -> None:
+    """The moment in which the first process is there, and nobody has written that down."""
+    script = """
+        import os, signal, subprocess, sys
+        from pathlib import Path
+        from casare_agent import crew
+        popen = subprocess.Popen
+
+        def started(*args, **more):
+            member = popen(*args, **more)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return member
+
+        subprocess.Popen = started
+        raise SystemExit(crew.Crew([Path(name) for name in sys.argv[1:]]).run())
+    """
+    files = place.files("abc")
+    crew = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script), *files])
+    place.processes.append(crew)
+    assert crew.wait(timeout=60) == 0
+    assert place.phase(f"{place.name}-c") == "NotFound", "what was not started then is not started at all"
+
+
+def another_python(place: Path) -> Path:
+    """The interpreter of the tests with its packages, at an address of its own."""
+    (place / "bin").mkdir(parents=True)
+    (place / "pyvenv.cfg").write_text((Path(sys.prefix) / "pyvenv.cfg").read_text())
+    (place / "lib").symlink_to(Path(sys.prefix) / "lib")
+    python = place / "bin" / "python"
+    python.symlink_to(Path(sys.executable).resolve())
+    return python
+
+
+def test_several_robots_are_not_begun_anew_because_one_of_them_could_not_be(place: Place, tmp_path: Path) -> None:
+    python, files = another_python(tmp_path / "venv"), place.files("ab")
+    crew = place.start(*(word for file in files for word in ("--config", file)), python=python)
+    for letter in "ab":
+        place.is_idle(f"{place.name}-{letter}")
+    target = python.readlink()
+    python.unlink()
+    place.restart(f"{place.name}-a")
+    place.until(lambda: f"the agent of {place.name}-a has ended (5); 1 go on" in place.said, lambda: place.said)
+    python.symlink_to(target)
+    crew.send_signal(signal.SIGTERM)
+    assert crew.wait(timeout=60) == 5, place.said
+    assert place.said.count(f"{place.name}-b: robot {place.name}-b is ready") == 1
+
+
+def test_an_agent_that_begins_anew_within_its_process_hears_that_it_shall_end(place: Place) -> None:
+    """As on Windows, where no process becomes another one: what it was told by its crew once is heard by the second."""
+    (file,) = place.files("a")
+    script = "from casare_agent.__main__ import main; raise SystemExit(main(may_exec=False))"
+    with (place.directory / "agent.log").open("ab") as log:
+        member = subprocess.Popen(
+            [sys.executable, "-c", script, "--config", file, "--member"], stdin=subprocess.PIPE, stdout=log, stderr=log
+        )
+    place.processes.append(member)
+    name = f"{place.name}-a"
+    place.is_idle(name)
+    place.restart(name)
+    place.until(lambda: place.said.count(f"robot {name} is ready") == 2, lambda: f"it is there again: {place.said}")
+    assert member.stdin is not None
+    member.stdin.write(b"\n")
+    member.stdin.flush()
+    assert member.wait(timeout=60) == 0
+    assert place.said.count("ending: nothing new is taken") == 1
 
 
 def test_a_mistake_in_one_file_starts_none(place: Place) -> None:

@@ -85,9 +85,9 @@ def test_what_happens_is_shown_beside_each_row(kubectl: Kubectl, api: Api) -> No
 @NEWEST
 def test_only_changes_are_shown_to_who_wants_no_list(kubectl: Kubectl, api: Api) -> None:
     api.create("Robot", "old")
-    before = watchers(api)
+    until(lambda: watchers(api) == 0, "those of other tests are forgotten")
     with running(kubectl, "get", "robots", "--watch-only", "-o", "name") as shown:
-        until(lambda: watchers(api) > before, "it watches")
+        until(lambda: watchers(api) == 1, "it watches")
         api.create("Robot", "new")
         assert shown.next() == [f"robot.{GROUP}/new"]
 
@@ -161,9 +161,9 @@ def test_events_are_watched(kubectl: Kubectl, api: Api) -> None:
 @contextmanager
 def waiting(kubectl: Kubectl, api: Api, *args: str) -> Iterator[Output]:
     """`kubectl wait`, as soon as it watches."""
-    before = watchers(api)
+    until(lambda: watchers(api) == 0, "those of other tests are forgotten")
     with running(kubectl, "wait", "--timeout=30s", *args) as shown:
-        until(lambda: watchers(api) > before, "it watches")
+        until(lambda: watchers(api) == 1, "it watches")
         yield shown
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ..api.conftest import Api
 from .conftest import NEWEST, Kubectl, as_yaml, robot
 
 FLEET = "fleet.casare.net"
@@ -170,6 +172,23 @@ def test_a_merge_patch_changes_and_removes(kubectl: Kubectl) -> None:
     assert kubectl("patch", "robot", "pc-01", "--type=merge", "-p", patch).out == f"robot.{FLEET}/pc-01 patched\n"
     made = kubectl.get("robot", "pc-01")
     assert made["spec"]["maxConcurrentJobs"] == 5 and made["spec"]["environment"] == "default"
+
+
+def test_a_patch_of_a_robot_that_is_there_and_stays_as_it_is_says_so(
+    kubectl: Kubectl, api: Api, until: Callable[..., object]
+) -> None:
+    create(kubectl, robot())
+    path = f"/apis/{FLEET}/v1/namespaces/{kubectl.namespace}/robots/pc-01"
+
+    def is_there() -> bool:
+        api.call("POST", f"{path}/report", {"telemetry": {"cpuPercent": 7}})
+        return "telemetry" in api.call("GET", path).json()["status"]
+
+    until(is_there, "its agent has measured something")
+    same = ("patch", "robot", "pc-01", "--type=merge", "-p", '{"spec":{"maxConcurrentJobs":2}}')
+    # What the server says of a robot may change between the two looks of kubectl, but not each time.
+    until(lambda: kubectl(*same).out == f"robot.{FLEET}/pc-01 patched (no change)\n", "nothing has changed")
+    assert kubectl("label", "robot", "pc-01", "site=berlin").out == f"robot.{FLEET}/pc-01 not labeled\n"
 
 
 @NEWEST

@@ -316,6 +316,8 @@ def test_the_dynamic_client_watches_from_a_list_of_the_server(robots: Any, names
     how = {"send_initial_events": True, "resource_version_match": "NotOlderThan", "allow_watch_bookmarks": True}
     watcher: Any = watch.Watch()  # type: ignore[no-untyped-call]
     for event in robots.watch(namespace=namespace, watcher=watcher, timeout=20, **how):
+        if event["type"] == "BOOKMARK" and len(seen) > 1:
+            continue  # one comes every 30 s
         seen.append((event["type"], event["raw_object"]["metadata"].get("name")))
         if event["type"] == "BOOKMARK":
             assert at(event["raw_object"], "metadata", "annotations") == {"k8s.io/initial-events-end": "true"}

@@ -203,7 +203,8 @@ class Kind:
 
     `model` validates the whole object; `fields` are the selectable fields besides metadata.name and
     metadata.namespace, each with the path of its value; `observed` are status fields that the store joins on
-    read instead of keeping them in the object. `not_yet` are fields that this release keeps and does nothing with:
+    read instead of keeping them in the object; those that are `unlogged` change all the time, and no history is made
+    of them. `not_yet` are fields that this release keeps and does nothing with:
     whoever sets one to another value than that beside it is warned. `categories` are words for several kinds at once:
     `kubectl get all` lists what people work with every day. A kind with a `face` has no objects of its own: it shows
     those of another one. Objects of a kind that `is_path_named` may be called whatever can stand in a path.
@@ -220,6 +221,7 @@ class Kind:
     namespaced: bool = True
     fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     observed: tuple[str, ...] = ()
+    unlogged: tuple[str, ...] = ()
     categories: tuple[str, ...] = ("fleet", "all")
     description: str = ""
     not_yet: Mapping[str, Any] = field(default_factory=dict)

@@ -280,6 +280,7 @@ ROBOT = Kind(
     model=Robot,
     fields={"status.phase": ("status", "phase"), "spec.environment": ("spec", "environment")},
     observed=("phase", "slots", "lastSeenTime", "telemetry", "displayName"),
+    unlogged=("telemetry",),
     columns=(
         NAME,
         Column("Status", _status),
