@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +27,8 @@ MAX_BATCH = 500
 STOP_WITHIN = 5.0  # seconds for the batches under way
 MAX_TRIES = 100  # of an operation; a database that keeps ending connections needs many
 MAX_WAITING = 20_000  # operations; beyond it clients are told to come back
+MAX_OF_ONE = 200  # of these that change the same object: each takes a batch of its own
+MAX_LATER = 5_000  # that are passed over in a look at what is next, so that it takes a millisecond at most
 
 
 class _Turn:
@@ -51,6 +53,7 @@ class Writer:
     own: Own = field(default_factory=Own)  # what was committed here, for the reader of this process
     lanes: list[Lane] = field(default_factory=list)
     _waiting: deque[Item] = field(default_factory=deque)
+    _of_one: Counter[Key] = field(default_factory=Counter)  # how many wait, by key
     _under_way: set[Key] = field(default_factory=set)  # the keys of the batches that have no answer yet
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _turns: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -86,7 +89,7 @@ class Writer:
     def submit(self, operations: Sequence[Operation]) -> asyncio.Future[list[Answer]]:
         """Queues operations, each for itself; the future gives their answers, in order.
 
-        What is more than may wait is answered 429 at once, and the others are written.
+        What is more than may wait, in all or of one object, is answered 429 at once, and the others are written.
         """
         answers = Answers(len(operations))
         if not operations:
@@ -95,10 +98,14 @@ class Writer:
             for number in range(len(operations)):
                 answers.give(number, _stopping())
             return answers.all
-        room = max(MAX_WAITING - len(self._waiting), 0)
-        self._waiting += [Item(operation, answers, number) for number, operation in enumerate(operations[:room])]
-        for number in range(room, len(operations)):
-            answers.give(number, _too_many())
+        for number, operation in enumerate(operations):
+            if len(self._waiting) >= MAX_WAITING:
+                answers.give(number, _too_many("writes"))
+            elif max(map(self._of_one.__getitem__, operation.keys)) >= MAX_OF_ONE:
+                answers.give(number, _too_many(f'writes of {operation.kind.kind} "{operation.name}"'))
+            else:
+                self._waiting.append(item := Item(operation, answers, number))
+                self._note(item)
         self._wake.set()
         return answers.all
 
@@ -141,16 +148,31 @@ class Writer:
         taken: list[Item] = []
         later: list[Item] = []
         keys = set(self._under_way)
-        while self._waiting and len(taken) < MAX_BATCH and len(later) < MAX_BATCH:
+        while self._waiting and len(taken) < MAX_BATCH and len(later) < MAX_LATER:
             item = self._waiting.popleft()
             if not item.is_open:  # nobody waits for it any more
+                self._forget(item)
                 continue
             is_later = not keys.isdisjoint(item.operation.keys)
             keys.update(item.operation.keys)
             (later if is_later else taken).append(item)
+        for item in taken:
+            self._forget(item)
         self._waiting.extendleft(reversed(later))
         self._under_way.update(*(item.operation.keys for item in taken))
         return taken
+
+    def _note(self, item: Item) -> None:
+        """It waits."""
+        for key in item.operation.keys:
+            self._of_one[key] += 1
+
+    def _forget(self, item: Item) -> None:
+        """It does not wait any more."""
+        for key in item.operation.keys:
+            self._of_one[key] -= 1
+            if not self._of_one[key]:
+                del self._of_one[key]
 
     def _put_back(self, items: list[Item]) -> None:
         """For another try; what has been in the way too often is refused, so that it can't stop all others for ever."""
@@ -158,7 +180,10 @@ class Writer:
             item.tries += 1
             if item.tries >= MAX_TRIES:
                 item.give(ApiError.unavailable("this could not be written in several tries: try again in a moment"))
-        self._waiting.extendleft(reversed([item for item in items if item.is_open]))
+        again = [item for item in items if item.is_open]
+        self._waiting.extendleft(reversed(again))
+        for item in again:
+            self._note(item)
         self._wake.set()
 
 
@@ -166,6 +191,6 @@ def _stopping() -> ApiError:
     return ApiError(503, "ServiceUnavailable", "the server is stopping: try again")
 
 
-def _too_many() -> ApiError:
-    why = "too many writes are waiting: try again in a second"
+def _too_many(what: str) -> ApiError:
+    why = f"too many {what} are waiting: try again in a second"
     return ApiError(429, "TooManyRequests", why, {"retryAfterSeconds": 1})

@@ -16,6 +16,7 @@ from casare_store.batch import Batch
 from casare_store.connection import connect
 from casare_store.operations import Context, Operation
 from casare_store.store import Store
+from casare_store.writer import MAX_OF_ONE
 
 from .conftest import ROBOT, labelled, relabel, robot
 
@@ -123,6 +124,23 @@ def test_writes_of_one_object_keep_their_order(with_store: Any) -> None:
         log = [change for change in await all_changes(store.url) if change.kind == "Robot"]
         said = [orjson.loads(change.object)["metadata"].get("labels", {}).get("n") for change in log]
         assert said == [None, *map(str, range(50))]
+
+    with_store(body)
+
+
+def test_many_writes_of_one_object_hold_up_nobody_else(with_store: Any) -> None:
+    """Each of them takes a batch: who asks for a thousand is told to come back, and whoever comes behind is not late."""
+
+    async def body(store: Store) -> None:
+        await store.writer.write(admission.create(ROBOT, robot("hot")))
+        flood = store.writer.submit([relabel("hot", n=str(n)) for n in range(1_000)])
+        (other,) = await store.writer.submit([admission.create(ROBOT, robot("other"))])
+        assert int(other["metadata"]["resourceVersion"]) <= 6, "with the first of the flood, not behind it"
+        answers = await flood
+        refused = [one for one in answers if isinstance(one, ApiError)]
+        assert len(refused) == 1_000 - MAX_OF_ONE and {one.status for one in refused} == {429}
+        assert 'writes of Robot "hot"' in refused[0].message
+        await store.writer.write(relabel("hot", n="later"))
 
     with_store(body)
 
