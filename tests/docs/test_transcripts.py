@@ -36,6 +36,7 @@ VARIES = [
     (re.compile(r"127\.0\.0\.1:\d+"), "SERVER"),
     (re.compile(r"\b(greet|export)-[a-z0-9]{10}\b"), r"\1-NAME"),
     (re.compile(r"(?:<none>|\b(?:browser|desktop|gpu|high_memory)\b(?:,\w+)*)"), "CAPABILITIES"),
+    (re.compile(r" patched \(no change\)"), " patched"),  # what a robot measures may change between two looks
     (re.compile(r"[ \t]+"), " "),
 ]
 
