@@ -273,7 +273,8 @@ class Router:
             await self.handlers.audit.read(request)
             return
         if verb == "create":
-            CALLER.set(auditing.caller(request.identity, self.gate.addresses.of(request.scope), "reseal", "secrets", None))
+            address = self.gate.addresses.of(request.scope)
+            CALLER.set(auditing.caller(request.identity, address, "reseal", "secrets", None))
         await self.handlers.resealing.step(request)
 
     async def _own_jobs_only(self, request: Request, target: Target, verb: Verb) -> None:
