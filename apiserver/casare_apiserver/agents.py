@@ -112,14 +112,14 @@ class Agents:
     heartbeats: Heartbeats
     events: Recorder
     key_due: Callable[[Identity], str | None] = lambda identity: None  # see `auth.Keys.due`
-    _robots: Robots = field(init=False)
+    robots: Robots = field(init=False)
     _shares: Shares = field(default_factory=Shares)
 
     def __post_init__(self) -> None:
-        self._robots = Robots(self.store, self.hub)
+        self.robots = Robots(self.store, self.hub)
 
     async def start(self) -> None:
-        await self._robots.start()
+        await self.robots.start()
 
     async def report(self, request: Request, target: Target) -> None:
         body = _parse(await request.body(MAX_REPORT))
@@ -162,7 +162,7 @@ class Agents:
 
     async def robot(self, namespace: str, name: str) -> Object:
         """The Robot, as of a moment ago. Raises ApiError 404 when it was deleted."""
-        return await self._robots.get(namespace, name)
+        return await self.robots.get(namespace, name)
 
     async def _check_protocol(self, robot: Object, agent: Object | None) -> None:
         """Raises ApiError 426 for an agent that this release does not understand; the robot says why it has no jobs."""
@@ -186,7 +186,7 @@ class Agents:
 
         made = await self._write(robot, mutate)
         if made is not None and made["metadata"]["uid"] == meta["uid"]:
-            self._robots.keep(made)
+            self.robots.keep(made)
 
     async def _note_agent(self, robot: Object, agent: Object | None) -> None:
         if agent is None or dig(robot, "status", "agent") == agent:

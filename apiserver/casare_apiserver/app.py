@@ -104,12 +104,12 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     fitting = Fitting(store, hub)
     opened = partial(sealing.opened, sealer)
     budget = Budget()
-    reading, writing = Reading(store, hub, opened, budget), Writing(store, fitting, opened, budget)
+    reading, writing = Reading(store, hub, opened, budget), Writing(store, fitting, opened, budget, agents.robots.known)
     handlers = Handlers(
         describing=Describing(release()), reading=reading, writing=writing, retrying=Retrying(store, fitting, opened),
-        agents=agents, files=Files(store, files), artifacts=Artifacts(store, agents, parts), issuing=Issuing(store),
-        enrolling=Enrolling(store, events), why=Why(store, writing), audit=AuditLog(store),
-        resealing=Resealing(store),
+        agents=agents, files=Files(store, files), artifacts=Artifacts(store, agents, parts),
+        issuing=Issuing(store, agents.robots.known), enrolling=Enrolling(store, events), why=Why(store, writing),
+        audit=AuditLog(store), resealing=Resealing(store),
     )
     gate = Gate(keys, policies, addresses, limits, refusals)
     router = Router(app, handlers, gate, lambda: ready, settings.stall_seconds)

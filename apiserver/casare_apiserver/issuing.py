@@ -15,6 +15,7 @@ from casare_api.machinery import credentials
 from casare_api.machinery.durations import parse_duration
 from casare_api.machinery.errors import ApiError
 from casare_apiserver.bodies import parse_json
+from casare_apiserver.robots import RobotOf, check_key
 from casare_apiserver.targets import Target
 from casare_apiserver.wire import Request
 from casare_store import admission
@@ -30,6 +31,7 @@ class Issuing:
     """The handlers of `apikeys/NAME/token` and `apikeys/NAME/rotate`."""
 
     store: Store
+    robot: RobotOf
 
     async def token(self, request: Request, target: Target) -> None:
         """Makes the first secret of a key. Raises ApiError 409 when it has one already."""
@@ -57,6 +59,7 @@ class Issuing:
         def mutate(current: Object, context: Context) -> Object:
             if own is None:  # who sees a key may use it
                 check_grant(request.identity, request.policy, APIKEY, None, current)
+                check_key(request, None, current, self.robot)
             return change(current, fresh, context.now)
 
         meta = {"namespace": target.namespace, "name": target.name}

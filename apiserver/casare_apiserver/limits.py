@@ -1,8 +1,8 @@
 """How many requests a second may one caller make? A token bucket each, in this process, so that nobody starves others.
 
 What robots report has a bucket of its own beside the robot's other requests. Whoever shows no key, or one that is not
-good, is known by his address. A request costs a look-up and some arithmetic, a watch one request however long it lasts;
-memory is bounded, whoever calls from wherever.
+good, is known by his address. A large body counts as many requests, a watch as one however long it lasts. A request
+costs a look-up and some arithmetic; memory is bounded, whoever calls from wherever.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from casare_api.machinery.errors import ApiError
 from casare_apiserver.settings import Settings
 
 BURST_SECONDS = 4.0  # that a caller who was quiet may use up at once
+FREE = 64 * 1024  # bytes of a body that cost nothing beside the request itself
+PER_TOKEN = 8 * 1024  # bytes of the rest that count as much as a request
 MOST_CALLERS = 20_000  # whose buckets are remembered; of those who have been quiet there is nothing to remember
 
 
@@ -47,6 +49,11 @@ class Buckets:
             self._forget(now)
         self._full_at[caller] = after
         return 0.0
+
+    def spend(self, caller: str, now: float, tokens: float) -> None:
+        """Takes so many more, for what was let in already: the caller's next request waits until they are there."""
+        if self.rate and caller in self._full_at:
+            self._full_at[caller] = max(self._full_at[caller], now) + tokens / self.rate
 
     def _forget(self, now: float) -> None:
         """Makes room: those whose buckets are full again, and a quarter of the others where that is not enough.
@@ -83,12 +90,18 @@ class Limits:
         if who.role == "anonymous":
             self.check_stranger(address)
             return
-        if who.key_uid is None and who.role == "admin":
+        if _has_no_limit(who):
             return
         buckets = self.reports if is_report else self.requests
         wait = buckets.take(who.key_uid or who.name, monotonic())
         if wait:
             raise _too_many(f'"{who.name}" asks', buckets, wait)
+
+    def spend(self, who: Identity, is_report: bool, size: int) -> None:
+        """Counts a body of so many bytes, which has come: what is large takes long to look at, right or wrong."""
+        if size > FREE and not _has_no_limit(who):
+            buckets = self.reports if is_report else self.requests
+            buckets.spend(who.key_uid or who.name, monotonic(), (size - FREE) / PER_TOKEN)
 
     def check_stranger(self, address: str, counts: bool = True) -> None:
         """Counts a request of somebody who is known by his address alone. Raises ApiError 429.
@@ -98,6 +111,10 @@ class Limits:
         wait = self.strangers.take(network_of(address), monotonic(), counts)
         if wait:
             raise _too_many(f"{address} asks without a key that is good", self.strangers, wait)
+
+
+def _has_no_limit(who: Identity) -> bool:
+    return who.key_uid is None and who.role == "admin"
 
 
 def network_of(address: str) -> str:

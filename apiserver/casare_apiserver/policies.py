@@ -27,7 +27,7 @@ from casare_store.changes import Change
 from casare_store.operations import Context, Operation
 from casare_store.store import Store
 
-QUICK = 2000  # of `policy.weight`: what weighs more is not worked out on the event loop; it takes 10 ms or longer
+QUICK = 2000  # of `policy.is_light`: what weighs more is not worked out on the event loop; it takes 10 ms or longer
 AT_ONCE = 100  # watches that are looked at before others get their turn
 log = structlog.get_logger(__name__)
 
@@ -129,7 +129,7 @@ class Policies:
             self._is_due = False
             objects = list(self._objects.values())
             try:
-                is_quick = policy.weight(objects) < QUICK
+                is_quick = policy.is_light(objects, QUICK)
                 self._policy = self._made_of(objects) if is_quick else await asyncio.to_thread(self._made_of, objects)
             except Exception:
                 log.exception("what is bound can't be worked out: until it can, nobody has anything of it")

@@ -6,17 +6,22 @@ wait for one of a few connections before its heartbeat counted. They are kept as
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import orjson
 
+from casare_api.decisions.granting import may_key
 from casare_api.kinds import Object
 from casare_api.kinds.robot import ROBOT
 from casare_api.machinery.errors import ApiError
 from casare_apiserver.watch import Hub
+from casare_apiserver.wire import Request
 from casare_store import columns, reads
 from casare_store.changes import Change
 from casare_store.store import Store
+
+RobotOf = Callable[[str, str], Object | None]  # by namespace and name, as far as it is known here
 
 
 @dataclass(slots=True)
@@ -42,6 +47,11 @@ class Robots:
             raise ApiError.not_found(ROBOT, name)
         robot: Object = orjson.loads(text)
         return robot
+
+    def known(self, namespace: str, name: str) -> Object | None:
+        """The Robot as the log has told of it."""
+        found = self._known.get((namespace, name))
+        return orjson.loads(found[1]) if found is not None else None
 
     def keep(self, robot: Object) -> None:
         """Knows what was just written before the log tells of it; one that is not known here may be deleted by now."""
@@ -79,3 +89,11 @@ def _key(robot: Object) -> tuple[str, str]:
 
 def _revision(robot: Object) -> int:
     return int(robot["metadata"]["resourceVersion"])
+
+
+def check_key(request: Request, old: Object | None, key: Object, robot_of: RobotOf) -> None:
+    """Nobody gets the key of a Robot that serves namespaces where he may make none. Raises ApiError 403."""
+    who, robot = request.identity, robot_of(key["metadata"]["namespace"], key["spec"].get("robotName") or "")
+    if not may_key(who, old, key, robot, request.policy):
+        why = f'can\'t have keys of robot "{key["spec"]["robotName"]}": its spec.serves names namespaces'
+        raise ApiError(403, "Forbidden", f'"{who.name}" {why} where they can make no robots')

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter
 
 import orjson
@@ -147,6 +148,7 @@ class Router:
         if not scope["path"].isprintable():
             raise ApiError.bad_request("the path holds characters that no name has")
         request = self._request(scope, receive, send, identity)
+        request.has_come = partial(self.gate.limits.spend, identity, path is not None and path.is_report)
         if identity.expires is not None:
             request.lifetime = max((identity.expires - self.gate.keys.clock()).total_seconds(), 0.0)
         refusing.check_impersonation(request)

@@ -66,6 +66,7 @@ class Request:
     has_stalled: bool = False
     share: Share | None = None  # of the budget for large answers, where this may be one
     end: Callable[[], None] | None = None
+    has_come: Callable[[int], None] = lambda size: None  # is told the bytes of a body that was taken whole
 
     def header(self, name: bytes) -> str:
         """A header by its lower-case name, "" when it is missing."""
@@ -96,6 +97,7 @@ class Request:
                 raise too_large(limit)
             parts.append(part)
             if not message.get("more_body"):
+                self.has_come(size)
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def parts(self) -> AsyncIterator[bytes]:

@@ -14,6 +14,7 @@ import orjson
 from casare_api.decisions.access import PEOPLE_DECIDE, may_serve, robot_may_write
 from casare_api.decisions.granting import check_grant
 from casare_api.kinds import Kind, Object, dig
+from casare_api.kinds.apikey import APIKEY
 from casare_api.kinds.job import JOB
 from casare_api.kinds.robot import ROBOT
 from casare_api.kinds.workflow import WORKFLOW
@@ -27,6 +28,7 @@ from casare_apiserver.budget import Budget
 from casare_apiserver.fitting import Fitting
 from casare_apiserver.owning import owner
 from casare_apiserver.presenting import View
+from casare_apiserver.robots import RobotOf, check_key
 from casare_apiserver.targets import Target, check_name, check_place, list_query, with_status, without_status
 from casare_apiserver.wire import MAX_BODY, Request
 from casare_store import admission, beside, objects, reads, settling
@@ -46,6 +48,7 @@ class Writing:
     fitting: Fitting
     opened: Callable[[Object], Object]
     budget: Budget
+    robot: RobotOf  # as far as is known here, by namespace and name
 
     def _view(self, request: Request, kind: Kind) -> View:
         return View.of(request, kind, self.opened)
@@ -81,7 +84,7 @@ class Writing:
         check_place(target, body)
         said = without_status(kind, body)
         obj, request.warnings = alike.admit(said) if alike else rules.admit(kind, said, options.mode(request))
-        _check_reach(request, kind, None, obj)
+        _check_reach(request, kind, None, obj, self.robot)
         meta = obj["metadata"]
         if not meta.get("generateName") and not meta.get("name"):
             raise ApiError.invalid(kind, "", [Cause.required("metadata.name", "name or generateName is required")])
@@ -187,7 +190,7 @@ class Writing:
                 raise ApiError.invalid(target.kind, target.name or "", [
                     Cause.invalid("metadata.resourceVersion", 0, "must be specified for an update")])
             if target.subresource is None:
-                _check_reach(request, target.kind, current, obj)
+                _check_reach(request, target.kind, current, obj, self.robot)
                 return obj
             admitted: Object
             admitted, request.warnings = rules.admit(target.kind, with_status(current, obj), mode)
@@ -214,7 +217,7 @@ class Writing:
                 new, request.warnings = rules.admit_status(target.kind, with_status(current, patched), mode)
                 return objects.owned_as(patched, new)
             new, request.warnings = rules.admit(target.kind, without_status(target.kind, patched), mode)
-            _check_reach(request, target.kind, current, new)
+            _check_reach(request, target.kind, current, new, self.robot)
             return new
 
         if target.kind is WORKFLOW and target.subresource is None:
@@ -238,7 +241,7 @@ class Writing:
         def change(current: Object | None, context: Context) -> Object:
             new = wish.to(current, context)
             if target.subresource is None:
-                _check_reach(request, kind, current, new)
+                _check_reach(request, kind, current, new, self.robot)
             return new
 
         operation = admission.apply(
@@ -329,10 +332,12 @@ def _may_overwrite(kind: Kind) -> bool:
     return kind.stored.group == ""
 
 
-def _check_reach(request: Request, kind: Kind, old: Object | None, new: Object) -> None:
+def _check_reach(request: Request, kind: Kind, old: Object | None, new: Object, robot_of: RobotOf) -> None:
     """Nobody gives away more than he holds; a robot's key writes its own Robot and not what people decide about it."""
     who = request.identity
     check_grant(who, request.policy, kind, old, new)
+    if kind is APIKEY:
+        check_key(request, old, new, robot_of)
     if kind is ROBOT and not may_serve(who, old, new, request.policy):
         raise ApiError(403, "Forbidden", f'"{who.name}" can\'t make robots in all of these namespaces: '
                                          "spec.serves can name no other")

@@ -27,8 +27,8 @@ MAX_BATCH = 500
 STOP_WITHIN = 5.0  # seconds for the batches under way
 MAX_TRIES = 100  # of an operation; a database that keeps ending connections needs many
 MAX_WAITING = 20_000  # operations; beyond it clients are told to come back
-MAX_OF_ONE = 200  # of these that change the same object: each takes a batch of its own
-MAX_LATER = 5_000  # that are passed over in a look at what is next, so that it takes a millisecond at most
+MAX_OF_ONE = 50  # of one caller that change the same object: each takes a batch of its own
+MAX_LATER = 5_000  # that are passed over in a look at what is next, so that it takes some milliseconds at most
 
 
 class _Turn:
@@ -53,7 +53,7 @@ class Writer:
     own: Own = field(default_factory=Own)  # what was committed here, for the reader of this process
     lanes: list[Lane] = field(default_factory=list)
     _waiting: deque[Item] = field(default_factory=deque)
-    _of_one: Counter[Key] = field(default_factory=Counter)  # how many wait, by key
+    _of_one: Counter[tuple[str, Key]] = field(default_factory=Counter)  # how many wait, by caller and object
     _under_way: set[Key] = field(default_factory=set)  # the keys of the batches that have no answer yet
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _turns: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -89,7 +89,8 @@ class Writer:
     def submit(self, operations: Sequence[Operation]) -> asyncio.Future[list[Answer]]:
         """Queues operations, each for itself; the future gives their answers, in order.
 
-        What is more than may wait, in all or of one object, is answered 429 at once, and the others are written.
+        What is more than may wait, in all or of one caller and object, is answered 429 at once, and the others are
+        written: nobody is refused for what another does to the same object.
         """
         answers = Answers(len(operations))
         if not operations:
@@ -101,11 +102,11 @@ class Writer:
         for number, operation in enumerate(operations):
             if len(self._waiting) >= MAX_WAITING:
                 answers.give(number, _too_many("writes"))
-            elif max(map(self._of_one.__getitem__, operation.keys)) >= MAX_OF_ONE:
+            elif self._of_one[_about(operation)] >= MAX_OF_ONE:
                 answers.give(number, _too_many(f'writes of {operation.kind.kind} "{operation.name}"'))
             else:
-                self._waiting.append(item := Item(operation, answers, number))
-                self._note(item)
+                self._waiting.append(Item(operation, answers, number))
+                self._of_one[_about(operation)] += 1
         self._wake.set()
         return answers.all
 
@@ -162,17 +163,12 @@ class Writer:
         self._under_way.update(*(item.operation.keys for item in taken))
         return taken
 
-    def _note(self, item: Item) -> None:
-        """It waits."""
-        for key in item.operation.keys:
-            self._of_one[key] += 1
-
     def _forget(self, item: Item) -> None:
         """It does not wait any more."""
-        for key in item.operation.keys:
-            self._of_one[key] -= 1
-            if not self._of_one[key]:
-                del self._of_one[key]
+        about = _about(item.operation)
+        self._of_one[about] -= 1
+        if not self._of_one[about]:
+            del self._of_one[about]
 
     def _put_back(self, items: list[Item]) -> None:
         """For another try; what has been in the way too often is refused, so that it can't stop all others for ever."""
@@ -183,8 +179,14 @@ class Writer:
         again = [item for item in items if item.is_open]
         self._waiting.extendleft(reversed(again))
         for item in again:
-            self._note(item)
+            self._of_one[_about(item.operation)] += 1
         self._wake.set()
+
+
+def _about(operation: Operation) -> tuple[str, Key]:
+    """Who changes what."""
+    by = operation.by
+    return (by.key_uid or by.actor) if by is not None else "", operation.key
 
 
 def _stopping() -> ApiError:

@@ -82,6 +82,33 @@ def test_what_takes_a_key_back_is_allowed_and_its_undoing_is_not(api: Api, clerk
     assert clerk.delete("ApiKey", "strong").status_code == 200
 
 
+def test_the_key_of_a_robot_that_serves_another_namespace_is_for_who_may_make_robots_there(api: Api) -> None:
+    """Whoever has it gets that namespace's jobs."""
+    apart = Api(api.server, f"{api.namespace}-b")
+    apart.create("Namespace", apart.namespace, {})
+    api.create("Robot", "shared", {"spec": {"serves": [apart.namespace]}})
+    api.create("Robot", "own", {"spec": {}})
+    boss = api.of(api.issue_key("boss", "admin"))
+
+    def key(robot: str, name: str) -> dict[str, Any]:
+        return {"metadata": {"name": name}, "spec": {"role": "robot", "robotName": robot}}
+
+    def is_refused(answer: Any) -> bool:
+        return 'can\'t have keys of robot "shared"' in message(answer, 403)
+
+    assert boss.call("POST", api.path("ApiKey"), key("own", "own")).status_code == 201
+    assert is_refused(boss.call("POST", api.path("ApiKey"), key("shared", "steal")))
+    assert is_refused(boss.patch("ApiKey", "own", {"spec": {"robotName": "shared"}}))
+    api.create("ApiKey", "shared", {"spec": key("shared", "")["spec"]})
+    assert is_refused(boss.call("POST", api.path("ApiKey", "shared", "token")))
+    assert is_refused(boss.call("POST", api.path("ApiKey", "shared", "rotate"), {"overlap": "0"}))
+    assert boss.patch("ApiKey", "shared", {"spec": {"revoked": True}}).status_code == 200, "taken back"
+    assert is_refused(boss.patch("ApiKey", "shared", {"spec": {"revoked": False}}))
+    subjects = [{"kind": "User", "name": f"casare:key:{api.namespace}:boss"}]
+    apart.create("RoleBinding", "given", {"roleRef": role_ref("casare:operator"), "subjects": subjects})
+    assert boss.call("POST", api.path("ApiKey"), key("shared", "given")).status_code == 201
+
+
 def test_a_name_that_is_bound_already_is_not_for_everybody_to_take(api: Api) -> None:
     boss, name = api.of(api.issue_key("boss", "admin")), f"{api.namespace}-future"
     subject = {"kind": "User", "name": f"casare:key:{api.namespace}:future"}

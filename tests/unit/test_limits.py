@@ -12,7 +12,7 @@ from casare_api.decisions.access import ANONYMOUS, Identity
 from casare_api.machinery.errors import ApiError
 from casare_apiserver.addresses import UNKNOWN, Addresses
 from casare_apiserver.auth import ADMIN
-from casare_apiserver.limits import Buckets, Limits, network_of
+from casare_apiserver.limits import FREE, PER_TOKEN, Buckets, Limits, network_of
 
 ANN = Identity("ann", "operator", "default", key_uid="u-ann")
 BOT = Identity("bot", "robot", "default", "bot", "u-bot")
@@ -97,6 +97,22 @@ def test_what_a_robot_reports_has_a_bucket_of_its_own() -> None:
     with pytest.raises(ApiError):
         found.check(BOT, "10.0.0.1", False)
     found.check(BOT, "10.0.0.1", True)
+
+
+def test_a_large_body_counts_as_many_requests_of_its_sender_alone() -> None:
+    """It was let in already: what is said next waits until it is paid for."""
+    loud = limits(rate=10, burst=20)
+    loud.check(ANN, "1.2.3.4", False)
+    loud.spend(ANN, False, FREE)
+    loud.check(ANN, "1.2.3.4", False)
+    loud.spend(ANN, False, FREE + 30 * PER_TOKEN)
+    with pytest.raises(ApiError, match='"ann" asks more than 10 times a second: try again in 2 s'):
+        loud.check(ANN, "1.2.3.4", False)
+    loud.check(ANN, "1.2.3.4", True)
+    loud.check(BOT, "1.2.3.4", False)
+    loud.check(ADMIN, "1.2.3.4", False)
+    loud.spend(ADMIN, False, 10**9)
+    loud.check(ADMIN, "1.2.3.4", False)
 
 
 def test_strangers_are_known_by_their_address_and_the_admin_key_has_no_limit() -> None:

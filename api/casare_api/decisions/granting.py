@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from casare_api.decisions.access import Attempted, Identity, allowed, held_by, holds
+from casare_api.decisions.access import Attempted, Identity, allowed, held_by, holds, may_serve
 from casare_api.decisions.comparing import Holding, Looks, TooMuch
 from casare_api.decisions.policy import BINDINGS, MOST_HELD, Policy
 from casare_api.decisions.roles import ROLE_RULES
@@ -40,7 +40,7 @@ def check_grant(who: Identity, policy: Policy, kind: Kind, old: Object | None, n
     if not is_changed(old, new):
         return
     if kind.kind in BINDINGS:
-        _check_room(who, policy, kind, new)
+        _check_room(who, policy, kind, old, new)
     if who.is_of_all or may_anyway(who, policy, new):
         return
     given = list(grants(policy, new))
@@ -177,10 +177,22 @@ def _missing(who: Identity, policy: Policy, given: list[Grant]) -> Iterator[Perm
         yield from places[where].missing(rules)
 
 
-def _check_room(who: Identity, policy: Policy, kind: Kind, binding: Object) -> None:
-    """What would give nothing is not written: see `Policy.left_out`."""
+def may_key(who: Identity, old: Object | None, key: Object, robot: Object | None, policy: Policy) -> bool:
+    """Whether the caller may have a robot's key: of a Robot that serves other namespaces, who may let it do so.
+
+    Whoever has the key gets their jobs. To take it back needs no more than the right to write, and a robot has its own.
+    """
+    is_robots = robot is not None and key["spec"]["role"] == "robot" and who.role != "robot"
+    return not is_robots or not _key_differs(old, key) or may_serve(who, None, robot or {}, policy)
+
+
+def _check_room(who: Identity, policy: Policy, kind: Kind, old: Object | None, binding: Object) -> None:
+    """What would give nothing is not written: see `Policy.left_out`. Whoever stands in it already may stay."""
     said, where = policy.role(binding), _where(binding)
+    there = old.get("subjects") or () if old is not None and old["roleRef"] == binding["roleRef"] else ()
     for one in binding.get("subjects") or ():
+        if one in there:
+            continue
         if said is not None and not policy.has_room((one["kind"], one["name"]), where, said):
             whom = f'{one["kind"].lower()} "{one["name"]}"'
             place = "in this namespace" if where is not None else "everywhere"

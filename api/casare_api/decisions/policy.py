@@ -7,7 +7,7 @@ never too many, whatever anybody binds, the rules of one subject in one place co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,14 +103,16 @@ class Policy:
         return self.roles.get(_meant(binding))
 
 
-def weight(objects: Sequence[Object]) -> int:
-    """How much there is to work out in roles and bindings: one for each, each subject, each rule and its resources."""
-    rules = (rule for one in objects for rule in one.get("rules") or ())
-    return sum(1 + len(one.get("subjects") or ()) for one in objects) + sum(_width(rule) for rule in rules)
-
-
-def _width(rule: Object) -> int:
-    return 1 + len(rule.get("resources") or ())
+def is_light(objects: Iterable[Object], most: int) -> bool:
+    """Whether there is less than that to work out: an object is one, and each subject, each rule and its resources."""
+    left = most
+    for one in objects:
+        left -= 1 + len(one.get("subjects") or ())
+        for rule in one.get("rules") or ():
+            left -= 1 + len(rule.get("resources") or ())
+            if left <= 0:
+                return False
+    return left > 0
 
 
 @dataclass(slots=True)
