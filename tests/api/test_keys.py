@@ -93,7 +93,8 @@ def test_only_the_server_writes_what_a_rotation_leaves(api: Api) -> None:
     api.issue_key("k", "viewer")
     forged = "sha256:" + hashlib.sha256(b"forged").hexdigest()
     until_then = (datetime.now(UTC) + timedelta(days=1)).strftime(RFC3339)
-    said = {"previousHash": forged, "previousUntil": until_then, "lastUsedIP": "6.6.6.6", "rotatedBy": "Robot"}
+    said = {"previousHash": forged, "previousUntil": until_then, "lastUsedIP": "6.6.6.6", "rotatedBy": "Robot",
+            "goodSince": until_then}  # fmt: skip
     assert api.patch("ApiKey", "k", {"status": said}, "status").status_code == 200
     assert api.patch("ApiKey", "k", {"status": said}).status_code == 200
     assert api.get("ApiKey", "k")["status"].keys().isdisjoint(said)

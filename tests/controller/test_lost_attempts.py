@@ -20,7 +20,7 @@ from ..store.conftest import with_store
 from ..store.test_resealing import waits_for_lock
 from .test_duties import JOB, enrol, job, phases, recorder, silent_for, start
 from .test_duties import write as overwrite
-from .test_keys_duty import APIKEY, give, long_good
+from .test_keys_duty import APIKEY, change, give, hashed, long_good
 
 __all__ = ["with_store"]
 
@@ -85,6 +85,19 @@ def test_what_changes_before_the_write_counts(
             assert await waits_for_lock(store)
             await between(store, batch, uid)
         assert await losing == (phase == "Queued")
+        assert await phases(store) == {"j": phase}
+
+    with_store(body)
+
+
+@pytest.mark.parametrize(("overlap", "phase"), [("10m", "Queued"), ("0s", "Running")])
+def test_a_rotation_gives_a_silent_robot_more_time_only_if_it_had_no_good_key(
+    with_store: Any, overlap: str, phase: str
+) -> None:
+    async def body(store: Store) -> None:
+        await with_a_silent_robot(store)
+        await change(store, "k", hash=hashed("new"), rotation={"overlap": overlap})
+        await Presence(store, recorder(store)).run_once()
         assert await phases(store) == {"j": phase}
 
     with_store(body)
