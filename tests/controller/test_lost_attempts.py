@@ -16,7 +16,7 @@ from casare_store.batch import Batch
 from casare_store.heartbeats import Heartbeats
 from casare_store.store import Store
 
-from ..store.conftest import with_store
+from ..store.conftest import ROBOT, with_store
 from ..store.test_resealing import waits_for_lock
 from .test_duties import JOB, enrol, job, phases, recorder, silent_for, start
 from .test_duties import write as overwrite
@@ -99,5 +99,26 @@ def test_a_rotation_gives_a_silent_robot_more_time_only_if_it_had_no_good_key(
         await change(store, "k", hash=hashed("new"), rotation={"overlap": overlap})
         await Presence(store, recorder(store)).run_once()
         assert await phases(store) == {"j": phase}
+
+    with_store(body)
+
+
+def test_what_fences_itself_also_waits_for_the_lease_of_its_deleted_robot(with_store: Any) -> None:
+    """Its agent ends it by the longer of the two, and may know of no deletion."""
+
+    async def body(store: Store) -> None:
+        uid = await enrol(store, "r", maxConcurrentJobs=2)
+        for name, is_fenced in (("fenced", True), ("plain", False)):
+            retry = {"onRobotLost": "Requeue", "selfFence": is_fenced}
+            await store.writer.write(admission.create(JOB, job(name, retry=retry, lostAfter="5s")))
+            await start(store, name, uid)
+        await store.writer.write(admission.remove(ROBOT, "default", "r"))
+        duty = Presence(store, recorder(store))
+        await silent_for(store, "5 minutes", lease="10 minutes")
+        await duty.run_once()
+        assert await phases(store) == {"fenced": "Running", "plain": "Queued"}
+        await silent_for(store, "11 minutes", lease="10 minutes")
+        await duty.run_once()
+        assert await phases(store) == {"fenced": "Queued", "plain": "Queued"}
 
     with_store(body)
