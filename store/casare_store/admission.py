@@ -40,7 +40,7 @@ _DECIDED = {
     "Robot": ("drain", "telemetry"),  # since when it is drained
     "ApiKey": (
         "phase", "hint", "issuedTime", "rotationDueTime", "rotatedBy", "previousHash", "previousUntil", "revokedTime",
-        "restoredTime", "lastUsedTime", "lastUsedIP", "robotUID",
+        "restoredTime", "lastUsedTime", "lastUsedIP", "robotUID", "goodSince",
     ),
     "JoinToken": ("phase", "hint", "used", "usesLeft", "expiresAt", "enrolled"),
     "Namespace": ("phase",),

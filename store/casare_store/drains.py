@@ -69,7 +69,8 @@ async def live_jobs(connection: Connection, uids: Iterable[str], after: str, lim
 
 
 # An agent that is leaving is Offline at its first word of that (its lease ends before it was seen), but it is there
-# until its words stop: it ends what it runs, and says so.
+# until its words stop: it ends what it runs, and says so. For a while this takes one without a good key for there, too:
+# the rule on its jobs looks at its keys.
 _THERE = f"""
 SELECT robot_uid::text, online FROM leases WHERE robot_uid = ANY(%s::uuid[]) AND (online OR expires_at < last_seen
     AND last_seen > clock_timestamp() - interval '{LONGEST.total_seconds():g} s')"""

@@ -66,8 +66,9 @@ SELECT j.head || j.tail, greatest(l.last_seen, {_COVERED}), r.uid IS NULL, clock
        CASE WHEN l.expires_at > l.last_seen THEN l.expires_at - l.last_seen
             ELSE interval '{LONGEST.total_seconds():g} s' END
 FROM jobs j LEFT JOIN robots r ON r.uid = j.robot_uid LEFT JOIN leases l ON l.robot_uid = j.robot_uid
-WHERE j.phase IN ('Assigned', 'Running') AND (r.uid IS NULL OR NOT l.online AND {_COVERED} IS NOT NULL)
-  AND j.uid > %s::uuid ORDER BY j.uid LIMIT %s"""
+WHERE j.phase IN ('Assigned', 'Running') AND (r.uid IS NULL OR NOT l.online AND {_COVERED} IS NOT NULL)"""
+_SILENT_PAGE = f"{_SILENT} AND j.uid > %s::uuid ORDER BY j.uid LIMIT %s"
+_STILL_SILENT = f"{_SILENT} AND j.uid = ANY(%s::uuid[]) ORDER BY j.uid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +93,18 @@ async def jobs_of_silent_robots(connection: Connection, page: int = 1000) -> Asy
     """All of them, a page at a time. While nobody listens, no robot is judged that is still there."""
     after = "00000000-0000-0000-0000-000000000000"
     while True:
-        cursor = await connection.execute(_SILENT, (after, page), prepare=True)
+        cursor = await connection.execute(_SILENT_PAGE, (after, page), prepare=True)
         rows = await cursor.fetchall()
         for text, *facts in rows:
             yield Silence(orjson.loads(text), *facts)
         if len(rows) < page:
             return
         after = orjson.loads(rows[-1][0])["metadata"]["uid"]
+
+
+async def still_silent(batch: Batch, jobs: Sequence[str]) -> list[Silence]:
+    """Those of these jobs (uid) of which the same is true under the history lock, with what is true by then."""
+    return [Silence(orjson.loads(text), *facts) for text, *facts in await batch.select(_STILL_SILENT, (list(jobs),))]
 
 
 _STALE = f"""

@@ -94,7 +94,7 @@ def test_only_the_server_writes_what_a_rotation_leaves(api: Api) -> None:
     forged = "sha256:" + hashlib.sha256(b"forged").hexdigest()
     until_then = (datetime.now(UTC) + timedelta(days=1)).strftime(RFC3339)
     said = {"previousHash": forged, "previousUntil": until_then, "lastUsedIP": "6.6.6.6", "rotatedBy": "Robot",
-            "restoredTime": "9999-01-01T00:00:00Z"}
+            "restoredTime": "9999-01-01T00:00:00Z", "goodSince": until_then}  # fmt: skip
     assert api.patch("ApiKey", "k", {"status": said}, "status").status_code == 200
     assert api.patch("ApiKey", "k", {"status": said}).status_code == 200
     assert api.get("ApiKey", "k")["status"].keys().isdisjoint(said)

@@ -222,6 +222,31 @@ def test_a_robot_that_has_its_key_again_is_told_before_its_job_is_taken(with_sto
     with_store(body)
 
 
+def test_a_robot_that_was_just_locked_out_is_not_taken_for_one_that_is_leaving(with_store: Any) -> None:
+    """The leases of both end before they were seen last; but the one without a key can't give anything back."""
+
+    async def body(store: Store) -> None:
+        uid = await enrol(store, "pc")
+        await give(store, "k", robot="pc", onRevoke="Requeue")
+        await submit(store, retry={"onRobotLost": "Wait"})
+        await start(store, "a", uid)
+        await change(store, desiredState="Drained", drain={"deadline": "10m"})
+        await duty(store).run_once()
+        await age(store)
+        await change_key(store, "k", revoked=True)
+        await Keys(store, recorder(store)).run_once()
+        async with store.pool.connection() as connection:
+            await connection.execute("UPDATE coverage SET since = since - interval '1 hour'")
+            (lease,) = await (await connection.execute("SELECT expires_at < last_seen FROM leases")).fetchall()
+            assert lease == (True,)
+        await Presence(store, recorder(store)).run_once()
+        assert (await robot(store))["status"]["phase"] == "Offline" and await phases(store) == {"a": "Running"}
+        await duty(store).run_once()
+        assert await phases(store) == {"a": "Failed"}
+
+    with_store(body)
+
+
 def test_a_drain_that_cancels_cancels_what_a_key_left_to_its_robot(with_store: Any) -> None:
     async def body(store: Store) -> None:
         uid = await enrol(store, "pc")

@@ -215,11 +215,11 @@ def test_what_fences_itself_is_not_given_to_another_before_its_deleted_robot_is_
     with_store(body)
 
 
-async def silent_for(store: Store, span: str) -> None:
+async def silent_for(store: Store, span: str, lease: str = "10 s") -> None:
     """All robots were seen last that long ago, by apiservers that have been there for longer."""
     async with store.pool.connection() as connection:
         await connection.execute(f"UPDATE leases SET last_seen = now() - interval '{span}', "
-                                 f"expires_at = now() - interval '{span}' + interval '10 s'")  # fmt: skip
+                                 f"expires_at = now() - interval '{span}' + interval '{lease}'")  # fmt: skip
         await connection.execute("UPDATE coverage SET since = now() - interval '1 day', last = now()")
 
 

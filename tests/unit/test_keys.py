@@ -155,6 +155,25 @@ def test_since_when_a_key_is_good_again_is_known() -> None:
     assert "restoredTime" not in changed(restored, NOW + 3 * HOUR, revoked=True)["status"]
 
 
+def test_an_overlap_is_no_break_in_since_when_a_key_is_good() -> None:
+    key = changed(apikey("robot", robotName="r", rotation={"every": "90d", "overlap": "1h"}), NOW)
+    due = keys.due_at(key)
+    assert due is not None
+    by_person, by_hand = keys.rotated(key, fresh(TWO), NOW), changed(key, hash=TWO)
+    by_robot = keys.rotated_itself(key, fresh(TWO), due, ONE)
+    again = keys.rotated_itself(by_robot, fresh(THREE), due + HOUR / 2, ONE)  # the answer was lost
+    for rotated in (by_person, by_hand, by_robot, again):
+        over = keys.tidied(rotated, due + DAY)
+        assert keys.good_since(rotated) == keys.good_since(over) == NOW - HOUR and "previousHash" not in over["status"]
+        assert keys.good_since(keys.rotated(over, fresh(ONE), due + DAY, HOUR)) == NOW - HOUR
+        for cut in (keys.rotated(over, fresh(ONE), due + DAY, timedelta()), changed(over, due + DAY, hash=ONE, rotation=None)):
+            assert keys.good_since(cut) == due + DAY and "goodSince" not in cut["status"]
+        gone = changed(over, due + DAY, revoked=True)
+        assert keys.good_since(changed(gone, due + 2 * DAY, revoked=False)) == due + 2 * DAY
+    restored = changed(changed(key, revoked=True), NOW + HOUR, revoked=False)
+    assert keys.good_since(keys.rotated(restored, fresh(TWO), NOW + 2 * HOUR)) == NOW + HOUR
+
+
 def test_a_robots_key_may_be_rotated_by_itself_and_is_given_no_other_way() -> None:
     who = Identity("k", "robot", "team", "r", "uid", key_hash=ONE, key_name="k")
 

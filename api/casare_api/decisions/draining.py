@@ -121,9 +121,9 @@ def moved(job: Object, judged: Judged, is_there: bool, now: datetime, out: Locko
     """One of its jobs, as it is to be now; the same object where nothing is to be done.
 
     An attempt that started is told to its agent (`drainTime`), which ends it with its grace period. One whose agent is
-    not there to be told ends here, and so does one that is not given back. A job with selfFence does not: it is not
-    known to have ended, and `lostAfter` is what its agent goes by. Nor does one that the robot may finish though its
-    key was taken back (`out`): it is known to run, so that to give it to another robot would be to run it twice.
+    not there to be told, or has lost its key (`out`), ends here, and so does one that is not given back. A job with
+    selfFence does not: it is not known to have ended, and `lostAfter` is what its agent goes by. Nor does one that the
+    robot may finish without that key: it is known to run, so that to give it to another robot would be to run it twice.
     """
     name = dig(job, "status", "robotName")
     current = lifecycle.phase(job)
@@ -135,7 +135,8 @@ def moved(job: Object, judged: Judged, is_there: bool, now: datetime, out: Locko
         return lifecycle.keep(job)
     if judged.then == "Cancel":
         return lifecycle.cancel({**job, "spec": {**job["spec"], "cancel": True}}, now)
-    if (_is_unconfirmed(job, now) or not is_there) and not revoking.is_fenced(job):
+    is_cut_off = out is not None and out.covers(job)
+    if (_is_unconfirmed(job, now) or not is_there or is_cut_off) and not revoking.is_fenced(job):
         why = f"robot {name} was drained, and it still ran at the deadline"
         return lifecycle.lose(job, "RobotDrained", why, now, "Drained")
     return lifecycle.give_back(job, now)

@@ -23,6 +23,7 @@ DUE = "RotationDue"  # a condition
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 _BEFORE = ("previousHash", "previousUntil")
+_OF_SECRET = (*_BEFORE, "goodSince")  # another one has its own
 _OVER = ("Expired", "Revoked")
 ROBOT, PERSON = "Robot", "Person"  # who rotated a key last
 
@@ -74,9 +75,13 @@ def is_taken_back(key: Object, now: datetime) -> bool:
 
 
 def good_since(key: Object) -> datetime:
-    """Since when its secret is good without a break: since it was given out, or its revocation taken back."""
+    """Since when there is a good secret without a break: since one was given out, or its revocation taken back.
+
+    A rotation with an overlap is no break.
+    """
     status = key.get("status") or {}
-    found = (status.get("restoredTime"), status.get("issuedTime"))
+    given_out = status.get("goodSince") or status.get("issuedTime") or key["metadata"].get("creationTimestamp")
+    found = (status.get("restoredTime"), given_out)
     return max((times.from_text(text) for text in found if text), default=_BEGINNING)
 
 
@@ -108,10 +113,10 @@ def settled(old: Object | None, new: Object, now: datetime) -> Object:
     spec, status = new["spec"], dict(new.get("status") or {})
     was, has = dig(old, "spec", "hash") if old is not None else None, spec.get("hash")
     if was != has:
-        _without(status, *_BEFORE, "hint", "issuedTime", "rotatedBy")
+        _without(status, *_OF_SECRET, "hint", "issuedTime", "rotatedBy")
         overlap = parse_duration(dig(spec, "rotation", "overlap") or "0")
         status |= {"issuedTime": times.to_text(now)} if has else {}
-        status |= _kept(was, now, overlap) if was and has else {}
+        status |= _kept(old, was, _later(now, overlap)) if old and was and has and overlap else {}
     expires = spec.get("expiresAt")
     is_expired = bool(expires) and times.from_text(expires) <= now
     status["phase"] = "Revoked" if spec.get("revoked") else "Expired" if is_expired else "Active"
@@ -149,7 +154,7 @@ def rotated(key: Object, fresh: Fresh, now: datetime, overlap: timedelta | None 
         until, name = dig(key, "status", "previousUntil"), key["metadata"]["name"]
         why = f"the one before is good until {until}: rotate it then, or with an overlap of 0, which cuts both off"
         raise ApiError(409, "Conflict", f'apikey "{name}" has two keys already: {why}')
-    kept = _kept(key["spec"]["hash"], now, overlap)
+    kept = _kept(key, key["spec"]["hash"], _later(now, overlap)) if overlap else {}
     return _renewed(key, fresh, {**kept, "issuedTime": times.to_text(now), "rotatedBy": PERSON}, now)
 
 
@@ -167,9 +172,9 @@ def rotated_itself(key: Object, fresh: Fresh, now: datetime, used: str) -> Objec
         raise ApiError(409, "Conflict", f'apikey "{key["metadata"]["name"]}" is not rotated by its robot yet: {why}')
     previous, until = _previous(key)
     if used == previous and until is not None:
-        kept = {"previousHash": previous, "previousUntil": times.to_text(until, micro=True)}
+        kept = _kept(key, used, until)
     else:
-        kept = _kept(used, now, _overlap(key) or OVERLAP_AT_LEAST)
+        kept = _kept(key, used, _later(now, _overlap(key) or OVERLAP_AT_LEAST))
     return _renewed(key, fresh, {**kept, "issuedTime": times.to_text(now), "rotatedBy": ROBOT}, now)
 
 
@@ -229,10 +234,11 @@ def _overlap(key: Object) -> timedelta:
     return OVERLAP if said is None else parse_duration(said)
 
 
-def _kept(hashed: str, now: datetime, overlap: timedelta) -> Object:
-    if not overlap:
-        return {}
-    return {"previousHash": hashed, "previousUntil": times.to_text(_later(now, overlap), micro=True)}
+def _kept(key: Object, hashed: str, until: datetime) -> Object:
+    """What a rotation says of the secret that stays good, and of since when one is."""
+    since = good_since(key)
+    said = {"previousHash": hashed, "previousUntil": times.to_text(until, micro=True)}
+    return said | ({"goodSince": times.to_text(since, micro=True)} if since > _BEGINNING else {})
 
 
 def _check_rotatable(key: Object) -> None:
@@ -247,7 +253,7 @@ def _check_rotatable(key: Object) -> None:
 
 def _renewed(key: Object, fresh: Fresh, said: Object, now: datetime) -> Object:
     status = dict(key.get("status") or {})
-    _without(status, *_BEFORE)
+    _without(status, *_OF_SECRET)
     new = {**key, "spec": {**key["spec"], "hash": fresh.hash}}
     return {**new, "status": _with_due(new, {**status, **said, "hint": fresh.hint}, now)}
 

@@ -96,6 +96,9 @@ class ApiKeyStatus(OpenModel):
     rotated_by: str | None = Field(None, description="Who replaced the one before: its Robot, or a Person.")
     previous_hash: str | None = Field(None, description="SHA-256 of the key before, while it is good beside the new.")
     previous_until: Timestamp | None = Field(None, description="Until when the key before is good.")
+    good_since: Timestamp | None = Field(
+        None, description="Since when it or one before it was good without a break; where not set, since issuedTime."
+    )
     revoked_time: Timestamp | None = Field(None, description="When it was taken back.")
     restored_time: Timestamp | None = Field(None, description="When it became good again after it was taken back.")
     last_used_time: Timestamp | None = Field(None, description="When it was last used, to the minute.")

@@ -21,7 +21,6 @@ from casare_api.machinery import times
 from casare_api.machinery.durations import format_duration, parse_duration
 from casare_controller.isolating import Aside
 from casare_store import lockouts, queues
-from casare_store.batch import Batch
 from casare_store.events import Recorder
 from casare_store.queues import Silence
 from casare_store.store import Store
@@ -78,29 +77,27 @@ class Presence:
 
     async def _end_lost_attempts(self) -> int:
         async with self.store.pool.connection() as connection:
-            ripe = {
-                one.job["metadata"]["uid"]: one
+            silent = [
+                one
                 async for one in queues.jobs_of_silent_robots(connection)
                 if lost(one.job, one, one.now) is not one.job
-            }
-            ripe = await _without_finishing(connection, ripe)
+            ]
+            if not silent:
+                return 0
+            found, now = await lockouts.keys_of(connection, _robots_of(silent))
+        jobs = {job["metadata"]["uid"]: job for job, _ in ended(silent, found, now)}
+        return await self._aside.write(self._without_aside(jobs)[:PER_WRITE], self._end, jobs)
 
-        def lose(job: Object, now: datetime) -> Object:
-            one = ripe.get(job["metadata"]["uid"])
-            is_same = one is not None and one.job["status"].get("attempt") == job["status"].get("attempt")
-            return lost(job, one, now) if one is not None and is_same else job
-
-        async def write(uids: Sequence[str]) -> int:
-            async with self.store.batch() as batch:
-                jobs = await batch.objects(JOB, "t.uid = ANY(%s::uuid[])", (list(uids),))
-                changed = _stage(batch, jobs, lose)
-                await batch.commit()
-            for job in changed:
-                self.events.tell(job, "RobotLost", f"its robot is lost; the job is {lifecycle.phase(job)}", "Warning")
-            return len(changed)
-
-        jobs = {uid: one.job for uid, one in ripe.items()}
-        return await self._aside.write(self._without_aside(jobs)[:PER_WRITE], write, jobs)
+    async def _end(self, uids: Sequence[str]) -> int:
+        """Ends attempts, decided again under the lock: their robots may be heard again by now, or have other keys."""
+        async with self.store.batch() as batch:
+            silent = await queues.still_silent(batch, uids)
+            pairs = ended(silent, await lockouts.keys_now(batch, _robots_of(silent)), batch.now)
+            changed = [batch.stage(JOB, job, after) or after for job, after in pairs]
+            await batch.commit()
+        for job in changed:
+            self.events.tell(job, "RobotLost", f"its robot is lost; the job is {lifecycle.phase(job)}", "Warning")
+        return len(changed)
 
     async def _tell_watchers(self) -> int:
         """Robots whose observed state moved get a new revision, coalesced."""
@@ -120,24 +117,30 @@ class Presence:
         return await self._aside.write(self._without_aside(found), write, seen)
 
 
-async def _without_finishing(connection: queues.Connection, ripe: dict[str, Silence]) -> dict[str, Silence]:
-    """Without the jobs that their robots may finish, though they can't say so: see `revoking.may_finish`.
+def ended(silent: Iterable[Silence], robots_keys: lockouts.Keys, now: datetime) -> list[tuple[Object, Object]]:
+    """The jobs whose attempt ends now, before and after, given all keys of their robots.
 
-    Of a robot that has a good key again the silence counts from then.
+    Not those that their robots may finish, though they can't say so: see `revoking.may_finish`. Of a robot that has a
+    good key again the silence counts from then.
     """
-    robots = {_robot_of(one.job) for one in ripe.values() if not one.robot_is_gone}
-    if not robots:
-        return ripe
-    found, now = await lockouts.keys_of(connection, sorted(robots))
-    outs = {uid: revoking.lockout(of_robot, now) for uid, of_robot in found.items()}
-    left = {uid: one for uid, one in ripe.items() if not revoking.may_finish(one.job, outs.get(_robot_of(one.job)))}
-    backs = {uid: revoking.back_since(of_robot, now) for uid, of_robot in found.items()}
-    left = {uid: one.not_before(backs.get(_robot_of(one.job))) for uid, one in left.items()}
-    return {uid: one for uid, one in left.items() if lost(one.job, one, one.now) is not one.job}
+    outs = {uid: revoking.lockout(of_robot, now) for uid, of_robot in robots_keys.items()}
+    backs = {uid: revoking.back_since(of_robot, now) for uid, of_robot in robots_keys.items()}
+    pairs = []
+    for one in silent:
+        robot = _robot_of(one)
+        after = lost(one.job, one.not_before(backs.get(robot)), now)
+        if after is not one.job and not revoking.may_finish(one.job, outs.get(robot)):
+            pairs.append((one.job, after))
+    return pairs
 
 
-def _robot_of(job: Object) -> str:
-    return str(job["status"]["robotUID"])
+def _robot_of(silence: Silence) -> str:
+    return str(silence.job["status"]["robotUID"])
+
+
+def _robots_of(silent: Iterable[Silence]) -> list[str]:
+    """The robots that are still there, and so may have keys."""
+    return sorted({_robot_of(one) for one in silent if not one.robot_is_gone})
 
 
 def with_ready(robot: Object, online: bool, now: datetime) -> Object:
@@ -172,14 +175,3 @@ def lost(job: Object, silence: Silence, now: datetime) -> Object:
         return job
     why = f"robot {name} was silent for {format_duration(patience)}"
     return lifecycle.lose(job, "RobotOffline", why, now, may_return=True)
-
-
-def _stage(batch: Batch, jobs: list[Object], move: Callable[[Object, datetime], Object]) -> list[Object]:
-    """Stages the jobs that a rule moves; their new states."""
-    changed = []
-    for job in jobs:
-        new = move(job, batch.now)
-        if new is not job:
-            staged = batch.stage(JOB, job, new)
-            changed.append(staged or new)
-    return changed
