@@ -138,6 +138,22 @@ def test_what_no_apiserver_opens_is_told_at_the_start_and_by_the_command(pair: P
     assert [line.split()[1:3] for line in listed.lines[1:]] == [["1", "1"], ["1", "1"]]
 
 
+def test_a_secret_that_was_broken_is_deleted_and_then_no_other_key_is_needed(pair: Pair) -> None:
+    one = pair.restart(pair.one, OLD)
+    one.create("Secret", "mine", {"data": DATA})
+    with psycopg.connect(pair.database) as connection:
+        connection.execute("UPDATE secrets SET head = regexp_replace(head, '(\"sealed\":\"v1:[0-9a-f]+:).{8}', '\\1AAAAAAAA')")
+    one = pair.restart(pair.one, NEW, OLD)
+    said = pair.casare("secrets", "reseal", at=pair.one)
+    assert said.code == 1 and "which does not open default/mine (changed in the database): delete it" in said.out, said.out
+    for found in (one.call("GET", one.path("Secret", "mine")), one.patch("Secret", "mine", {"data": {"pw": "eA=="}})):
+        assert found.status_code == 500 and "delete it" in found.json()["message"], found.text
+    assert one.delete("Secret", "mine").status_code == 200
+    done = pair.casare("secrets", "reseal", at=pair.one)
+    assert done.code == 0 and "no other key is needed any more" in done.lines[-1], done.out + done.err
+    assert "1 entry of the log is broken" in done.lines[1], done.out
+
+
 def waits_to_write(database: str) -> bool:
     """Whether a batch of an apiserver waits for the lock of all history."""
     query = (
