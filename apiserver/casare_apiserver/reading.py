@@ -53,10 +53,10 @@ class Reading:
                 await view.one(request, 200, self._readable(view, orjson.loads(text)), is_open=True)
 
     def _readable(self, view: View, obj: Object) -> Object:
-        """An object that was asked for by its name is shown opened, or not at all. Raises ApiError 503."""
+        """An object that was asked for by its name is shown opened, or not at all. Raises ApiError 503, 500."""
         if view.opened is not None:
             obj = view.opened(obj)
-            sealing.check_open(obj)
+            sealing.check_open(self.store.sealer, obj)
         return obj
 
     async def list(self, request: Request, target: Target) -> None:

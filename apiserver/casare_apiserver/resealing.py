@@ -57,5 +57,5 @@ def _shown(sealer: Sealer, servers: Sequence[Server], found: Step) -> Object:
         "key": sealer.key_id, "opens": list(sealer.key_ids),
         "apiservers": [{"key": one.keys[0], "opens": list(one.keys), "address": one.address} for one in servers],
         "part": found.part, "found": dict(found.found), "resealed": found.resealed,
-        "broken": list(found.broken.values()),
+        "broken": [{"key": one.key, "name": one.name} for one in found.broken],
     }  # fmt: skip

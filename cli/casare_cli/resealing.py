@@ -33,7 +33,8 @@ class Sealed:
     secrets: Counter[str] = field(default_factory=Counter)  # how many, by key
     log: Counter[str] = field(default_factory=Counter)
     resealed: Counter[str] = field(default_factory=Counter)  # by part
-    broken: list[str] = field(default_factory=list)
+    broken: dict[str, list[str]] = field(default_factory=dict)  # Secrets that their key does not open, by key
+    broken_log: Counter[str] = field(default_factory=Counter)  # how many entries of the log, by key
 
     def add(self, step: Object) -> None:
         self.key, self.opens = step["key"], step["opens"]
@@ -41,12 +42,11 @@ class Sealed:
         self.apiservers += [one for one in step["apiservers"] if one not in self.apiservers]
         (self.secrets if step["part"] == "secrets" else self.log).update(step["found"])
         self.resealed[step["part"]] += step["resealed"]
-        self.broken += [one for one in step["broken"] if one not in self.broken]
-
-    @property
-    def left(self) -> list[str]:
-        """The keys that something is sealed with and new things are not."""
-        return sorted(key for key in self.secrets + self.log if key != self.key)
+        for one in step["broken"]:
+            if step["part"] == "secrets":
+                self.broken.setdefault(one["key"], []).append(one["name"])
+            else:
+                self.broken_log[one["key"]] += 1
 
 
 def walked(client: Client, method: str) -> Sealed:
@@ -81,31 +81,56 @@ def _place(apiserver: Object) -> str:
 def verdict(done: Sealed, now: Sealed) -> tuple[list[str], bool]:
     """What to tell a person who had all sealed anew: what was done, what is left and why, and whether that is nothing.
 
-    `now` is counted afterwards.
+    `now` is counted afterwards. Broken entries of the log hold no key: none opens them, and nobody can delete them.
     """
-    said = [f"{_amount(done.resealed['secrets'], done.resealed['log'])} sealed anew with the key {now.key}"]
-    said += [_left(done, now, key) for key in now.left]
-    if len({one["key"] for one in now.apiservers}) > 1:
-        where = "; ".join(f"at {_place(one)} {one['key']}" for one in now.apiservers)
-        why = f"apiservers seal with different keys ({where})"
-        said.append(f"{why}: give all the same CASARE_SECRET_KEY, restart them, and run this again")
-    if len(said) > 1:
+    amount = _amount(done.resealed["secrets"], done.resealed["log"])
+    why = [*_all_left(done, now), *_different(now)]
+    said = [f"{amount} sealed anew with the key {now.key}", *why, *_broken_log(done.broken_log & now.log)]
+    if why:
         return [*said, "no key may be taken away yet"], False
     others = f"take others out of {FALLBACKS}, and keep them as long as you keep backups from before"
     return [*said, f"no other key is needed any more: {others}"], True
 
 
-def _left(done: Sealed, now: Sealed, key: str) -> str:
-    what = f"{_amount(now.secrets[key], now.log[key])} still sealed with the key {key}"
-    if key not in now.opens:
-        return f"{what}, which is not here: name it in {FALLBACKS} of all apiservers, restart them, and run this again"
-    if done.broken:
-        names = ", ".join(done.broken[:BROKEN_SHOWN]) + (" ..." if len(done.broken) > BROKEN_SHOWN else "")
-        return f"{what}, which does not open all of them: {names} was changed in the database; write or delete it anew"
-    return f"{what}: they were written meanwhile; run this again"
+def _broken_log(broken: Counter[str]) -> Iterator[str]:
+    if count := broken.total():
+        one = count == 1
+        yield (
+            f"{_entries(count)} {'is' if one else 'are'} broken: no key opens {'it' if one else 'them'}, "
+            f"and {'it goes' if one else 'they go'} when the log is cut off"
+        )
+
+
+def _all_left(done: Sealed, now: Sealed) -> Iterator[str]:
+    """A line for each key that something is sealed with and new things are not."""
+    entries = now.log - done.broken_log
+    for key in sorted(key for key in now.secrets + entries if key != now.key):
+        what = f"{_amount(now.secrets[key], entries[key])} still sealed with the key {key}"
+        yield what + _reason(done.broken.get(key, []) if now.secrets[key] else [], key in now.opens)
+
+
+def _reason(broken: list[str], is_here: bool) -> str:
+    """Why something is left under a key, and what to do."""
+    if not is_here:
+        return f", which is not here: name it in {FALLBACKS} of all apiservers, restart them, and run this again"
+    if broken:
+        names = ", ".join(broken[:BROKEN_SHOWN]) + (" ..." if len(broken) > BROKEN_SHOWN else "")
+        them = "it" if len(broken) == 1 else "them"
+        return f", which does not open {names} (changed in the database): delete {them}, and run this again"
+    return ": they were written meanwhile; run this again"
+
+
+def _different(now: Sealed) -> Iterator[str]:
+    if len({one["key"] for one in now.apiservers}) > 1:
+        where = "; ".join(f"at {_place(one)} {one['key']}" for one in now.apiservers)
+        why = f"apiservers seal with different keys ({where})"
+        yield f"{why}: give all the same CASARE_SECRET_KEY, restart them, and run this again"
 
 
 def _amount(secrets: int, entries: int) -> str:
     """`1 Secret and 3 entries of the log are`."""
-    first = f"{secrets} Secret{'' if secrets == 1 else 's'}"
-    return f"{first} and {entries} {'entry' if entries == 1 else 'entries'} of the log are"
+    return f"{secrets} Secret{'' if secrets == 1 else 's'} and {_entries(entries)} are"
+
+
+def _entries(count: int) -> str:
+    return f"{count} {'entry' if count == 1 else 'entries'} of the log"

@@ -90,7 +90,7 @@ def update(
     def mutate(current: Object | None, context: Context) -> Object:
         if current is None:
             raise ApiError.not_found(kind, name)
-        sealing.check_open(current)
+        sealing.check_open(context.sealer, current)
         new = change(current, context)
         return current if new is current else _changed(kind, name, current, new, context, status, own)
 
@@ -116,7 +116,7 @@ def apply(
 
     def mutate(current: Object | None, context: Context) -> Object:
         if current is not None:
-            sealing.check_open(current)
+            sealing.check_open(context.sealer, current)
             new = change(current, context)
             return current if new is current else _changed(kind, name, current, new, context, status, _as_said)
         if status:

@@ -172,7 +172,7 @@ class Batch:
         return change.new
 
     def _sealed(self, old: Object | None, new: Object | None, state: Object) -> Object:
-        sealing.check_same(old, new)
+        sealing.check_same(self.sealer, old, new)
         return sealing.sealed(self.sealer, state)
 
     def mark(self) -> tuple[int, int, int]:

@@ -140,7 +140,7 @@ class Lane:
         keys = {key for item in items for key in (*item.operation.keys, *item.operation.reads)}
         async with batches.begin(self.connection, keys, self.sealer) as batch:
             room = await self.headroom.look(batch, batch.known, len(items))
-            context = Context(batch.now, batch.known, batch.also, room=room)
+            context = Context(batch.now, batch.known, batch.also, room=room, sealer=self.sealer)
             for number, item in enumerate(items, 1):
                 try:
                     outcomes.append((item, apply(batch, item.operation, context)))

@@ -20,6 +20,7 @@ from casare_store.auditing import CALLER
 from casare_store.batch import Batch, Change
 from casare_store.headroom import Room
 from casare_store.known import Key
+from casare_store.sealing import Sealer
 
 
 @dataclass(slots=True)
@@ -27,7 +28,7 @@ class Context:
     """What a mutation may look at: the database's time, the objects it asked for, and a place for more statements.
 
     `checked`: see `admission.create`. `dry_run`: what is not there yet may come before it is done for real. `room`
-    knows how many more jobs may queue; None: any number.
+    knows how many more jobs may queue; None: any number. `sealer` says why a sealed object could not be opened.
     """
 
     now: datetime
@@ -36,10 +37,11 @@ class Context:
     checked: str | None = None
     dry_run: bool = False
     room: Room | None = None
+    sealer: Sealer | None = None
 
     def of(self, checked: str | None, dry_run: bool) -> Context:
         """The same for one creation."""
-        return Context(self.now, self.reads, self.also, checked, dry_run, self.room)
+        return Context(self.now, self.reads, self.also, checked, dry_run, self.room, self.sealer)
 
 
 Answer = Object | ApiError | None  # the new object, None when it was deleted, or why not

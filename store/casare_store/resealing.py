@@ -67,14 +67,22 @@ class Envelope:
     size: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """An envelope that its own key, which is here, does not open; `name` is its object's namespace and name."""
+
+    key: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """What a step has found, by key as it is afterwards. `broken` are objects that their own key does not open."""
+    """What a step has found, by key as it is afterwards, the broken among them."""
 
     part: Part
     found: Counter[str] = field(default_factory=Counter)
     resealed: int = 0
-    broken: dict[str, str] = field(default_factory=dict)  # the namespace and name, by place
+    broken: list[Broken] = field(default_factory=list)
     next: Place | None = None
 
 
@@ -105,14 +113,13 @@ async def step(store: Store, sealer: Sealer, at: Place, *, writes: bool) -> Step
         texts = await _texts(connection, at.part, wanted) if wanted else []
     if len(taken) < len(there):
         end = taken[-1].place
-    found = Step(at.part, Counter(one.key for one in taken), next=_next(at.part, end))
-    changed = _resealed(sealer, texts, found)
-    if changed:
-        found.resealed = await _write(store, sealer, at.part, changed)
-    found.found[sealer.key_id] += found.resealed
+    changed, names = _resealed(sealer, texts)
+    written = await _write(store, sealer, at.part, changed) if changed else set()
     # What was deleted or written meanwhile is found by the next walk.
-    found.found -= Counter(one.key for one in wanted if one.place not in found.broken)
-    return found
+    gone = {one.place for one in wanted} - written - names.keys()
+    found = Counter(sealer.key_id if one.place in written else one.key for one in taken if one.place not in gone)
+    broken = [Broken(one.key, names[one.place]) for one in wanted if one.place in names]
+    return Step(at.part, found, len(written), broken, _next(at.part, end))
 
 
 def chosen(there: Sequence[Envelope], sealer: Sealer, writes: bool) -> tuple[list[Envelope], list[Envelope]]:
@@ -137,16 +144,18 @@ def _next(part: Part, end: str | None) -> Place | None:
     return Place("log", _FIRST["log"]) if part == "secrets" else None
 
 
-def _resealed(sealer: Sealer, texts: Sequence[tuple[str, int, str]], found: Step) -> list[tuple[str, int, str]]:
-    """The same sealed anew, but for what is broken."""
-    changed = []
+def _resealed(
+    sealer: Sealer, texts: Sequence[tuple[str, int, str]]
+) -> tuple[list[tuple[str, int, str]], dict[str, str]]:
+    """The same sealed anew, and of those that are broken the namespaces and names, by place."""
+    changed, broken = [], {}
     for place, rv, text in texts:
         obj = orjson.loads(text)
         try:
             changed.append((place, rv, orjson.dumps(sealer.reseal(obj)).decode()))
         except ApiError:
-            found.broken[place] = f"{obj['metadata'].get('namespace')}/{obj['metadata']['name']}"
-    return changed
+            broken[place] = f"{obj['metadata'].get('namespace')}/{obj['metadata']['name']}"
+    return changed, broken
 
 
 # -- statements ------------------------------------------------------------------------------------------------------
@@ -165,9 +174,9 @@ _TEXTS: dict[Part, str] = {
 }
 _WRITE: dict[Part, str] = {
     "secrets": "UPDATE secrets t SET head = n.text, tail = '' FROM unnest(%s::uuid[], %s::bigint[], %s::text[]) "
-               "AS n(uid, rv, text) WHERE t.uid = n.uid AND t.rv = n.rv RETURNING 1",
+               "AS n(uid, rv, text) WHERE t.uid = n.uid AND t.rv = n.rv RETURNING n.uid::text",
     "log": "UPDATE changes t SET object = n.text FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) "
-           "AS n(place, rv, text) WHERE t.rv = n.rv RETURNING 1",
+           "AS n(place, rv, text) WHERE t.rv = n.rv RETURNING n.place::text",
 }  # fmt: skip
 
 
@@ -201,11 +210,12 @@ async def _texts(
     return [(place, rv, text) for place, rv, text in rows if versions[place] == rv]
 
 
-async def _write(store: Store, sealer: Sealer, part: Part, changed: Sequence[tuple[str, int, str]]) -> int:
-    """Puts them in their places, where those still have the same version; how many."""
+async def _write(store: Store, sealer: Sealer, part: Part, changed: Sequence[tuple[str, int, str]]) -> set[str]:
+    """Puts them in their places, where those still have the same version; where that was."""
     async with store.batch() as batch:
-        done = len(await batch.select(_WRITE[part], [list(column) for column in zip(*changed, strict=True)]))
+        rows = await batch.select(_WRITE[part], [list(column) for column in zip(*changed, strict=True)])
+        done = {place for (place,) in rows}
         if done and batch.by is not None:
-            batch.trail.others.append(auditing.resealed(batch.by, sealer.key_id, part, done))
+            batch.trail.others.append(auditing.resealed(batch.by, sealer.key_id, part, len(done)))
         await batch.commit()
     return done

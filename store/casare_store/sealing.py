@@ -7,7 +7,7 @@ can't be opened. Labels, names and who owns which field stay readable; annotatio
 `kubectl apply` writes all of it into one.
 
 Objects are opened as a batch reads them under the lock, and sealed as it writes them. What can't be opened, for want of
-the key, stays as it is: it can be deleted and never be overwritten.
+the key or because it is broken, stays as it is: it can be deleted and never be overwritten.
 """
 
 from __future__ import annotations
@@ -123,12 +123,12 @@ def opened(sealer: Sealer | None, obj: Object) -> Object:
 
 
 def sealed(sealer: Sealer | None, obj: Object) -> Object:
-    """The object as it is kept. Raises ApiError 503 where that takes a key and there is none."""
+    """The object as it is kept. Raises ApiError 503 where that takes a key and there is none, 500 for a broken one."""
     if is_sealed(obj) and not _apart(obj)[1]:
         return obj  # an envelope that nobody opened
     if sealer is None:
         raise ApiError.unavailable(f'Secret "{obj["metadata"]["name"]}" can\'t be written without a key: {_SET_KEY}')
-    check_open(obj)
+    check_open(sealer, obj)
     return sealer.seal(obj)
 
 
@@ -139,16 +139,19 @@ def is_resealed(obj: Object, before: Object) -> bool:
     return {**obj, SEALED: ""} == {**before, SEALED: ""}
 
 
-def check_open(obj: Object) -> None:
-    """Refuses to change what could not be opened: a write would lose what is in it. Raises ApiError 503."""
-    if is_sealed(obj):
-        raise _wrong_key(obj, _parts(obj)[1], f"this server can't open it: {_SET_KEY} to that one")
+def check_open(sealer: Sealer | None, obj: Object) -> None:
+    """Refuses to change what could not be opened: a write would lose what is in it. Raises as `Sealer.open`."""
+    if not is_sealed(obj):
+        return
+    if sealer is not None:
+        sealer.open(obj)  # says why not
+    raise _wrong_key(obj, _parts(obj)[1], f"this server can't open it: {_SET_KEY} to that one")
 
 
-def check_same(old: Object | None, new: Object | None) -> None:
-    """Refuses a change that would lose an envelope which could not be opened. Raises ApiError 503."""
+def check_same(sealer: Sealer | None, old: Object | None, new: Object | None) -> None:
+    """Refuses a change that would lose an envelope which could not be opened. Raises as `Sealer.open`."""
     if old is not None and new is not None and is_sealed(old) and new.get(SEALED) != old[SEALED]:
-        check_open(old)
+        check_open(sealer, old)
 
 
 def _apart(obj: Object) -> tuple[Object, Object]:
@@ -214,4 +217,5 @@ def _wrong_key(obj: Object, key_id: str, why: str) -> ApiError:
 
 def _broken(obj: Object) -> ApiError:
     name = obj["metadata"]["name"]
-    return ApiError.internal(f"Secret \"{name}\" can't be opened: its envelope is another one's or broken")
+    why = "its envelope is another one's or broken: delete it, then create it anew"
+    return ApiError.internal(f'Secret "{name}" can\'t be opened: {why}')

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx2
+import psycopg
 import pytest
 
 from casare_store import embedded, resealing
@@ -13,6 +15,7 @@ from casare_store import embedded, resealing
 from ..conftest import drop_database, new_database, until
 from .commands import Run, ran
 from .conftest import Api, QuickServer
+from .test_loud_robots import nothing_is_written
 
 OLD, NEW, THIRD = (f"{name} of the texts that Secrets are sealed with" for name in ("first", "second", "third"))
 PATH = "/apis/fleet.casare.net/v1/sealing"
@@ -135,6 +138,32 @@ def test_what_no_apiserver_opens_is_told_at_the_start_and_by_the_command(pair: P
     assert [line.split()[1:3] for line in listed.lines[1:]] == [["1", "1"], ["1", "1"]]
 
 
+def test_a_secret_that_was_broken_is_deleted_and_then_no_other_key_is_needed(pair: Pair) -> None:
+    one = pair.restart(pair.one, OLD)
+    one.create("Secret", "mine", {"data": DATA})
+    with psycopg.connect(pair.database) as connection:
+        connection.execute("UPDATE secrets SET head = regexp_replace(head, '(\"sealed\":\"v1:[0-9a-f]+:).{8}', '\\1AAAAAAAA')")
+    one = pair.restart(pair.one, NEW, OLD)
+    said = pair.casare("secrets", "reseal", at=pair.one)
+    assert said.code == 1 and "which does not open default/mine (changed in the database): delete it" in said.out, said.out
+    for found in (one.call("GET", one.path("Secret", "mine")), one.patch("Secret", "mine", {"data": {"pw": "eA=="}})):
+        assert found.status_code == 500 and "delete it" in found.json()["message"], found.text
+    assert one.delete("Secret", "mine").status_code == 200
+    done = pair.casare("secrets", "reseal", at=pair.one)
+    assert done.code == 0 and "no other key is needed any more" in done.lines[-1], done.out + done.err
+    assert "1 entry of the log is broken" in done.lines[1], done.out
+
+
+def waits_to_write(database: str) -> bool:
+    """Whether a batch of an apiserver waits for the lock of all history."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
+        "AND application_name = 'casare-batch'"
+    )
+    with psycopg.connect(database) as connection:
+        return connection.execute(query).fetchall() != [(0,)]
+
+
 def test_an_apiserver_that_is_killed_on_the_way_has_lost_nothing(pair: Pair) -> None:
     names = [f"s{n:03}" for n in range(resealing.MOST + 20)]
     one = pair.restart(pair.one, OLD)
@@ -144,13 +173,17 @@ def test_an_apiserver_that_is_killed_on_the_way_has_lost_nothing(pair: Pair) -> 
     before = shown(one)
     first = one.call("POST", PATH).json()
     assert first["resealed"] == resealing.MOST and first["metadata"]["continue"].startswith("secrets:")
-    with ThreadPoolExecutor(1) as beside:
-        beside.submit(one.call, "POST", PATH, params={"continue": first["metadata"]["continue"]})
+    with ThreadPoolExecutor(1) as beside, nothing_is_written(pair.database):
+        second = beside.submit(one.call, "POST", PATH, params={"continue": first["metadata"]["continue"]})
+        until(lambda: waits_to_write(pair.database), "the second step has sealed and is to write")
         pair.one.kill("apiserver")
+        with pytest.raises(httpx2.TransportError):
+            second.result(timeout=30)
     one = pair.restart(pair.one, NEW, OLD)
     assert shown(one) == before and len(before) == len(names)
     done = pair.casare("secrets", "reseal", at=pair.one)
-    assert done.code == 0 and f"{len(names)} entries of the log are sealed anew" in done.out, done.out + done.err
+    said = f"20 Secrets and {len(names)} entries of the log are sealed anew"
+    assert done.code == 0 and said in done.out, done.out + done.err
     assert shown(pair.restart(pair.one, NEW)) == before
 
 

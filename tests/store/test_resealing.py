@@ -19,7 +19,7 @@ from casare_store import admission, auditing, batch, past, queries, reads, resea
 from casare_store.auditing import CALLER
 from casare_store.batch import OutcomeUnknown
 from casare_store.connection import connect_for_batches, snapshot
-from casare_store.resealing import Envelope, Place, Server, Step
+from casare_store.resealing import Broken, Envelope, Place, Server, Step
 from casare_store.sealing import Sealer
 from casare_store.store import Store
 
@@ -77,8 +77,7 @@ async def walk(store: Store, sealer: Sealer, *, writes: bool = True) -> dict[str
     while place is not None:
         one = await resealing.step(store, sealer, Place.parse(str(place)), writes=writes)
         whole = found[one.part]
-        whole.found, whole.resealed = whole.found + one.found, whole.resealed + one.resealed
-        whole.broken |= one.broken
+        found[one.part] = Step(one.part, whole.found + one.found, whole.resealed + one.resealed, whole.broken + one.broken)
         place = one.next
     return found
 
@@ -239,25 +238,46 @@ def test_what_no_key_opens_and_what_is_broken_stays_as_it_is_and_is_counted(data
     async def others(store: Store) -> None:
         await create(store, "third")
 
-    async def own(store: Store) -> None:
-        await create(store, "broken", "well")
-        async with store.pool.connection() as connection:
-            await connection.execute(
-                "UPDATE secrets SET head = (SELECT replace(head, '\"name\":\"well\"', '\"name\":\"broken\"') FROM secrets "
-                "WHERE name = 'well') WHERE name = 'broken'"
-            )
-
     async def reseal(store: Store) -> None:
         before, _ = await texts(store)
         for _ in range(2):
             done = await walk(store, NEW)
             assert done["secrets"].found == {THIRD.key_id: 1, OLD.key_id: 1, NEW.key_id: 1}
-            assert list(done["secrets"].broken.values()) == ["default/broken"] and done["log"].found[THIRD.key_id] == 1
+            assert done["secrets"].broken == [Broken(OLD.key_id, "default/broken")] and not done["log"].broken
+            assert done["log"].found[THIRD.key_id] == 1
         after, _ = await texts(store)
         assert after["third"] == before["third"] and after["broken"] == before["broken"]
         NEW_ALONE.open(after["well"])
 
-    run(database, (THIRD, others), (OLD, own), (NEW, reseal))
+    run(database, (THIRD, others), (OLD, one_broken), (NEW, reseal))
+
+
+async def one_broken(store: Store) -> None:
+    """A Secret that has another one's envelope, and that one."""
+    await create(store, "broken", "well")
+    async with store.pool.connection() as connection:
+        sealed = """substring(head FROM '"sealed":"[^"]*"')"""
+        await connection.execute(
+            f"UPDATE secrets SET head = replace(head, {sealed}, (SELECT {sealed} FROM secrets WHERE name = 'well')) "
+            "WHERE name = 'broken'"
+        )
+
+
+def test_what_is_broken_can_only_be_deleted_and_that_is_what_a_write_of_it_says(database: str) -> None:
+    async def mend(store: Store) -> None:
+        await walk(store, NEW)
+        for write in (with_value("broken", "x"), labelled("broken", a="b")):
+            with pytest.raises(ApiError, match="delete it") as caught:
+                await store.writer.write(write)
+            assert caught.value.status == 500 and "CASARE_SECRET_KEY" not in caught.value.message
+        await store.writer.write(admission.remove(SECRET, "default", "broken"))
+        await create(store, "broken")
+        done = await walk(store, NEW)
+        assert done["secrets"].found == {NEW.key_id: 2} and not done["secrets"].broken
+        assert done["log"].broken == [Broken(OLD.key_id, "default/broken")], "the deletion's entry has the envelope"
+        assert done["log"].found == {NEW.key_id: 3, OLD.key_id: 1} and not done["log"].resealed
+
+    run(database, (OLD, one_broken), (NEW, mend))
 
 
 def test_each_step_that_changed_something_is_in_the_audit_log(database: str) -> None:

@@ -19,6 +19,10 @@ def walk(*steps: dict[str, Any]) -> Sealed:
     return found
 
 
+def broken(count: int, key: str = "old") -> list[dict[str, str]]:
+    return [{"key": key, "name": f"a/{n}"} for n in range(count)]
+
+
 DONE = walk({"resealed": 1, "found": {"new": 1}}, {"part": "log", "resealed": 1}, {"part": "log", "resealed": 2})
 
 
@@ -33,7 +37,16 @@ def test_nothing_is_left() -> None:
     [
         (DONE, [{"found": {"old": 2}}, {"part": "log", "found": {"old": 1}}], "written meanwhile; run this again"),
         (DONE, [{"found": {"gone": 2}}], "sealed with the key gone, which is not here: name it in CASARE_SECRET_KEY_FALLBACKS"),
-        (walk({"broken": [f"a/{n}" for n in range(7)]}), [{"found": {"old": 7}}], "a/4 ... was changed in the database"),
+        (walk({"broken": broken(7)}), [{"found": {"old": 7}}],
+         "which does not open a/0, a/1, a/2, a/3, a/4 ... (changed in the database): delete them, and run this again"),
+        (walk({"broken": broken(1)}), [{"found": {"old": 1}}], "does not open a/0 (changed in the database): delete it,"),
+        (walk({"broken": broken(1)}, {"part": "log", "broken": broken(3)}), [{"found": {"old": 1}}, {"part": "log", "found": {"old": 4}}],
+         "1 Secret and 1 entry of the log are still sealed with the key old, which does not open a/0"),
+        (walk({"broken": broken(2, "else")}), [{"found": {"old": 2}}], "key old: they were written meanwhile"),
+        (walk({"part": "log", "broken": broken(2)}), [{"part": "log", "found": {"old": 3}}],
+         "0 Secrets and 1 entry of the log are still sealed with the key old: they were written meanwhile"),
+        (walk({"part": "log", "broken": broken(2)}), [{"found": {"old": 1}}, {"part": "log", "found": {"old": 2}}],
+         "1 Secret and 0 entries of the log are still sealed with the key old: they were written meanwhile"),
         (DONE, [{"apiservers": [ONE, {"key": "old", "opens": ["old", "new"], "address": ""}]}, {"part": "log"}],
          "different keys (at 10.0.0.4 new; at socket old)"),
     ],
@@ -42,6 +55,13 @@ def test_while_something_is_left_no_key_may_go(done: Sealed, now: list[dict[str,
     lines, is_over = verdict(done, walk(*now))
     assert not is_over and why in lines[1] and lines[-1] == "no key may be taken away yet"
     assert all("\n" not in line for line in lines)
+
+
+def test_what_no_key_opens_in_the_log_needs_none() -> None:
+    """It can't be deleted there, and goes with its part of the log."""
+    lines, is_over = verdict(walk({"part": "log", "broken": broken(2)}), walk({"part": "log", "found": {"old": 2, "new": 1}}))
+    assert is_over and "no other key is needed any more" in lines[-1]
+    assert lines[1] == "2 entries of the log are broken: no key opens them, and they go when the log is cut off"
 
 
 def test_the_keys_are_shown_the_one_that_seals_first() -> None:

@@ -23,6 +23,13 @@ class SealingServer(Model):
     address: str = Field(description="From where it is connected; empty: by a socket of the database's computer.")
 
 
+class BrokenEnvelope(Model):
+    """What its own key, which is here, does not open, and so no key does: it was changed in the database."""
+
+    key: str = Field(description="The id of the key that it names.")
+    name: str = Field(description="The namespace and name of its Secret: namespace/name.")
+
+
 class SecretSealing(OpenModel):
     """A step of a walk through all that is sealed: first Secrets, then entries of the log."""
 
@@ -35,7 +42,7 @@ class SecretSealing(OpenModel):
     part: str = Field(description="What this step looked at: secrets or log.")
     found: dict[str, int] = Field(description="How many it found, by the id of the key that they are sealed with now.")
     resealed: int = Field(description="How many of them it has sealed anew.")
-    broken: list[str] = Field(description="Those (namespace/name) that their own key does not open.")
+    broken: list[BrokenEnvelope] = Field(description="Those that a POST could not open with their own key.")
 
 
 def sealing_schemas() -> dict[str, Schema]:
