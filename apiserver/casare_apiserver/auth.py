@@ -26,6 +26,7 @@ from casare_api.kinds.apikey import APIKEY
 from casare_api.kinds.robot import ROBOT
 from casare_api.machinery.credentials import digest
 from casare_api.machinery.errors import ApiError, Cause
+from casare_apiserver.claims import Claims, Known
 from casare_apiserver.cutting import Open
 from casare_apiserver.oidc import SignIns, is_token
 from casare_apiserver.uses import Uses
@@ -39,14 +40,6 @@ ADMIN = Identity("admin", "admin")
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 MOST_NOTED = 10_000  # robots that were deleted, and keys of theirs
 LOOK_AGAIN = 60.0  # seconds after which a key's expiry is looked at again: clocks are set now and then
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    identity: Identity
-    expires: datetime | None
-    due: datetime | None = None  # when its robot is to replace it
-    is_previous: bool = False  # it was replaced, and is good until an overlap ends
 
 
 @dataclass(slots=True)
@@ -65,10 +58,7 @@ class Keys:
     open: Open = field(default_factory=Open)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sign_ins: SignIns | None = None  # of those who have no key
-    # The first of a hash is who is meant: it is his current key. To others it was their key before, until somebody
-    # gave it by hand to the first.
-    _by_hash: dict[str, tuple[_Known, ...]] = field(default_factory=dict)
-    _hashes_of: dict[str, set[str]] = field(default_factory=dict)  # by the ApiKey's uid
+    _claims: Claims = field(default_factory=Claims)
     _behind: timedelta = timedelta()  # how far this machine's clock is behind the database's
     _timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)  # by hash: what ends a key at its expiry
     _early: list[Change] | None = None  # changes that came while all keys were being read
@@ -87,8 +77,7 @@ class Keys:
         self._behind = await self._measured()
         self._early = []
         page = await reads.read(self.store.pool, reads.Query(APIKEY))
-        self._by_hash.clear()
-        self._hashes_of.clear()
+        self._claims.clear()
         for hashed in list(self._timers):
             self._stop_timer(hashed)
         found = orjson.loads(b"[" + b",".join(page.chunks) + b"]")
@@ -101,7 +90,7 @@ class Keys:
             if change.rv > page.rv:
                 self._see(change)
         for hashed in self.open.hashes():
-            if hashed not in self._by_hash:
+            if self._claims.meant(hashed) is None:
                 self.open.cut(hashed)
 
     async def _measured(self) -> timedelta:
@@ -153,13 +142,13 @@ class Keys:
             return True
         if identity.key_hash is None:
             return self.hub.is_fresh() and (identity.expires is None or identity.expires > self.clock())
-        known = self._meant(identity.key_hash)
+        known = self._claims.meant(identity.key_hash)
         is_same = known is not None and known.identity == identity and not self._is_over(known)
         return is_same and self.hub.is_fresh()
 
     def due(self, identity: Identity) -> str | None:
         """The name of a robot's own key, where the robot should rotate it now."""
-        known = self._meant(identity.key_hash or "")
+        known = self._claims.meant(identity.key_hash or "")
         is_due = known is not None and known.due is not None and known.due <= self.now() + self._behind
         return identity.key_name if is_due and identity.role == "robot" else None
 
@@ -168,14 +157,10 @@ class Keys:
             return ADMIN
         if not self.hub.is_fresh():
             raise ApiError.unavailable("the server has lost its change log: try again in a moment")
-        known = self._meant(hashed)
+        known = self._claims.meant(hashed)
         return None if known is None or self._is_over(known) else known.identity
 
-    def _meant(self, hashed: str) -> _Known | None:
-        claims = self._by_hash.get(hashed)
-        return claims[0] if claims else None
-
-    def _is_over(self, known: _Known) -> bool:
+    def _is_over(self, known: Known) -> bool:
         return known.expires is not None and known.expires <= self.clock()
 
     def clock(self) -> datetime:
@@ -212,32 +197,28 @@ class Keys:
             key_name=meta["name"],
         )  # fmt: skip
         found = {
-            one.hash: _Known(replace(identity, key_hash=one.hash), one.until, _due(key, one), one.is_previous)
+            one.hash: Known(replace(identity, key_hash=one.hash), one.until, _due(key, one), one.is_previous)
             for one in rules.good(key)
         }
         self._keep(uid, {hashed: known for hashed, known in found.items() if not self._is_over(known)})
 
-    def _keep(self, uid: str, good: dict[str, _Known]) -> None:
+    def _keep(self, uid: str, good: dict[str, Known]) -> None:
         """An ApiKey has these keys, by their hash, and no others."""
-        for hashed in self._hashes_of.get(uid, set()) | good.keys():
+        for hashed in self._claims.hashes_of(uid) | good.keys():
             self._claim(uid, hashed, good.get(hashed))
 
-    def _claim(self, uid: str, hashed: str, known: _Known | None) -> None:
+    def _claim(self, uid: str, hashed: str, known: Known | None) -> None:
         """What an ApiKey makes of a hash now (None: nothing any more); who is no longer meant by it is cut."""
-        before = self._by_hash.get(hashed, ())
-        claims = [one for one in before if one.identity.key_uid != uid] + ([known] if known is not None else [])
-        hashes = self._hashes_of.setdefault(uid, set())
-        (hashes.discard if known is None else hashes.add)(hashed)
-        if not hashes:
-            del self._hashes_of[uid]
+        before = self._claims.meant(hashed)
+        self._claims.put(uid, hashed, known)
+        if not self._claims.hashes_of(uid):
             self.uses.forget(uid)
-        if claims:
-            self._by_hash[hashed] = tuple(sorted(claims, key=lambda one: (one.is_previous, one.identity.key_uid)))
-            self._start_timer(hashed, self._by_hash[hashed][0])
+        meant = self._claims.meant(hashed)
+        if meant is not None:
+            self._start_timer(hashed, meant)
         else:
-            self._by_hash.pop(hashed, None)
             self._stop_timer(hashed)
-        if before and (not claims or self._by_hash[hashed][0].identity != before[0].identity):
+        if before is not None and (meant is None or meant.identity != before.identity):
             self.open.cut(hashed)
 
     def _see_robot(self, change: Change) -> None:
@@ -245,10 +226,10 @@ class Keys:
         if change.type != "DELETED":
             return
         _note(self._deleted, change.uid, None)
-        for hashed, who in [(hashed, one.identity) for hashed, claims in self._by_hash.items() for one in claims]:
-            if who.robot_uid == change.uid and who.key_uid is not None:
-                _note(self._gone, hashed, (change.uid, who.robot_name))
-                self._claim(who.key_uid, hashed, None)
+        for who in [known.identity for known in self._claims.of_robot(change.uid)]:
+            if who.key_uid is not None and who.key_hash is not None:
+                _note(self._gone, who.key_hash, (change.uid, who.robot_name))
+                self._claim(who.key_uid, who.key_hash, None)
 
     def _remember(self, key: Object) -> None:
         """Notes the key of one robot, which may have gone with it: its agent is told if it comes."""
@@ -265,7 +246,7 @@ class Keys:
         why = f'robot "{name}" was deleted, and its key with it'
         return ApiError(401, "Unauthorized", why, {"causes": [Cause("", "RobotDeleted", why).body()]})
 
-    def _start_timer(self, hashed: str, known: _Known) -> None:
+    def _start_timer(self, hashed: str, known: Known) -> None:
         """Ends the key when it runs out, whether or not the controller is there to say so."""
         self._stop_timer(hashed)
         if known.expires is not None:
@@ -278,7 +259,7 @@ class Keys:
         if timer is not None:
             timer.cancel()
 
-    def _time_is_up(self, hashed: str, known: _Known) -> None:
+    def _time_is_up(self, hashed: str, known: Known) -> None:
         if self._is_over(known) and known.identity.key_uid is not None:
             self._claim(known.identity.key_uid, hashed, None)
         else:

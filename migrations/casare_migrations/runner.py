@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-HEAD = "0008"
+HEAD = "0009"
 _LOCK = 0x0CA5A5E1
 
 

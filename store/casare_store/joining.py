@@ -1,7 +1,7 @@
 """What is there that a computer which joins may not do without, or may not share: its token, its key, keys of its name?
 
-Tokens and keys are found by their hashes, in unique indexes. What is looked at under the history lock is true when the
-enrolment commits.
+Tokens and keys are found by their hashes, and keys by their robot, in indexes. What is looked at under the history lock
+is true when the enrolment commits.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ async def find(
     return (namespace, name), (key_namespace, key_name) if key_name is not None else None
 
 
-_OF_ROBOT = "SELECT head || tail FROM apikeys WHERE namespace = %s AND robot_name = %s AND role = 'robot' ORDER BY name"
+# As the index has it: robots' names are compared by their bytes.
+_OF_ROBOT = """
+SELECT head || tail FROM apikeys WHERE namespace = %s AND robot_name COLLATE "C" = %s AND role = 'robot'
+ORDER BY name"""
 
 
 async def keys_of(batch: Batch, namespace: str, robot: str) -> list[Object]:
@@ -44,15 +47,13 @@ async def keys_of(batch: Batch, namespace: str, robot: str) -> list[Object]:
     return [orjson.loads(text) for (text,) in await batch.select(_OF_ROBOT, (namespace, robot))]
 
 
-# A plain search finds the few texts that are worth a look; of those one is asked what it says.
-_IS_PREVIOUS = """
-SELECT EXISTS (SELECT FROM (SELECT head || tail AS text FROM apikeys) k WHERE
-    CASE WHEN strpos(k.text, %s) > 0 THEN k.text::jsonb #>> '{status,previousHash}' = %s ELSE false END)"""
+# Word for word what the index is of.
+_IS_PREVIOUS = "SELECT count(*) > 0 FROM apikeys WHERE (head || tail)::jsonb #>> '{status,previousHash}' = %s"
 
 
 async def is_previous(batch: Batch, key_hash: str) -> bool:
     """Whether some ApiKey was known by this hash before it got another, which may open something still."""
-    (found,) = await batch.select(_IS_PREVIOUS, (key_hash, key_hash))
+    (found,) = await batch.select(_IS_PREVIOUS, (key_hash,))
     return bool(found[0])
 
 

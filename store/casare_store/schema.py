@@ -8,7 +8,7 @@ import psycopg
 
 from casare_store.connection import connect
 
-NEEDED = "0008"  # the newest migration this release was written for
+NEEDED = "0009"  # the newest migration this release was written for
 PATIENCE = 60.0  # seconds
 _LOOK_EVERY = 0.05
 
