@@ -13,6 +13,7 @@ import pytest
 from casare_api.kinds import Object
 from casare_api.kinds.job import JobPhase
 from casare_api.machinery.names import check_label_value
+from casare_apiserver import bulk
 from casare_cli import deadletters, downloads, explaining, output, progress, submitting, targets
 from casare_cli.failures import Failure, Misuse
 from casare_cli.gathering import Gathering
@@ -49,6 +50,7 @@ def test_requests_have_neither_too_many_jobs_nor_too_many_bytes() -> None:
     assert [len(part) for part in submitting.parts(wanted, most=4, most_bytes=3000)] == [2] * 5
     assert [len(part) for part in submitting.parts(wanted, most_bytes=1)] == [1] * 10
     assert list(submitting.parts([])) == []
+    assert submitting.PART_BYTES < bulk.MAX_BYTES and submitting.PART <= bulk.MAX_ITEMS, "what the server takes"
 
 
 def test_answers_are_counted_and_the_first_refusals_kept() -> None:
