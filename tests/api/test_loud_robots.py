@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
-import psycopg
 import pytest
 
 from casare_apiserver.sharing import MOST
-from casare_store.connection import HISTORY_LOCK
 
 from ..conftest import until
+from ..history import nothing_is_written
 from .conftest import Api, Robot, is_status
 
 Said = Callable[[int], dict[str, Any]]
@@ -30,14 +28,6 @@ def transitions(number: int) -> dict[str, Any]:
 
 def about_itself(number: int) -> dict[str, Any]:
     return {"agent": {"version": str(number)}}
-
-
-@contextmanager
-def nothing_is_written(database: str) -> Iterator[None]:
-    """What is to be written has to wait: somebody has the lock of all history."""
-    with psycopg.connect(database) as connection:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (HISTORY_LOCK,))
-        yield
 
 
 class Crowd:

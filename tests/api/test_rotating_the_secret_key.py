@@ -13,9 +13,9 @@ import pytest
 from casare_store import embedded, resealing
 
 from ..conftest import drop_database, new_database, until
+from ..history import nothing_is_written, until_somebody_waits
 from .commands import Run, ran
 from .conftest import Api, QuickServer
-from .test_loud_robots import nothing_is_written
 
 OLD, NEW, THIRD = (f"{name} of the texts that Secrets are sealed with" for name in ("first", "second", "third"))
 PATH = "/apis/fleet.casare.net/v1/sealing"
@@ -154,16 +154,6 @@ def test_a_secret_that_was_broken_is_deleted_and_then_no_other_key_is_needed(pai
     assert "1 entry of the log is broken" in done.lines[1], done.out
 
 
-def waits_to_write(database: str) -> bool:
-    """Whether a batch of an apiserver waits for the lock of all history."""
-    query = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
-        "AND application_name = 'casare-batch'"
-    )
-    with psycopg.connect(database) as connection:
-        return connection.execute(query).fetchall() != [(0,)]
-
-
 def test_an_apiserver_that_is_killed_on_the_way_has_lost_nothing(pair: Pair) -> None:
     names = [f"s{n:03}" for n in range(resealing.MOST + 20)]
     one = pair.restart(pair.one, OLD)
@@ -175,7 +165,7 @@ def test_an_apiserver_that_is_killed_on_the_way_has_lost_nothing(pair: Pair) -> 
     assert first["resealed"] == resealing.MOST and first["metadata"]["continue"].startswith("secrets:")
     with ThreadPoolExecutor(1) as beside, nothing_is_written(pair.database):
         second = beside.submit(one.call, "POST", PATH, params={"continue": first["metadata"]["continue"]})
-        until(lambda: waits_to_write(pair.database), "the second step has sealed and is to write")
+        until_somebody_waits(pair.database)  # the second step has sealed and is to write
         pair.one.kill("apiserver")
         with pytest.raises(httpx2.TransportError):
             second.result(timeout=30)

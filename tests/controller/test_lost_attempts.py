@@ -16,8 +16,8 @@ from casare_store.batch import Batch
 from casare_store.heartbeats import Heartbeats
 from casare_store.store import Store
 
+from ..history import somebody_waits
 from ..store.conftest import ROBOT, with_store
-from ..store.test_resealing import waits_for_lock
 from .test_duties import JOB, enrol, job, phases, recorder, silent_for, start
 from .test_duties import write as overwrite
 from .test_keys_duty import APIKEY, change, give, hashed, long_good
@@ -82,7 +82,7 @@ def test_what_changes_before_the_write_counts(
         await duty._set_all([uid], False)
         async with store.batch() as batch:  # the duty has read, and waits for the lock
             losing = asyncio.create_task(duty._end_lost_attempts())
-            assert await waits_for_lock(store)
+            await somebody_waits(store.url)
             await between(store, batch, uid)
         assert await losing == (phase == "Queued")
         assert await phases(store) == {"j": phase}

@@ -12,6 +12,7 @@ from casare_api.kinds import KINDS, Object
 from casare_api.kinds.core import NAMESPACE
 from casare_store import admission
 from casare_store.operations import Operation
+from casare_store.sealing import Sealer
 from casare_store.store import Store
 
 T = TypeVar("T")
@@ -57,3 +58,19 @@ def with_store(database: str) -> Callable[[Callable[[Store], Awaitable[T]]], T]:
         return asyncio.run(asyncio.wait_for(main(), 120))
 
     return run
+
+
+def run(url: str, *bodies: tuple[Sealer | None, Callable[[Store], Awaitable[None]]]) -> None:
+    """Runs each body with a store that has this sealer, one after the other, on one database."""
+
+    async def main() -> None:
+        for number, (sealer, body) in enumerate(bodies):
+            store = await Store.open(url, sealer=sealer)
+            try:
+                if not number:
+                    await store.writer.write(admission.create(NAMESPACE, {"metadata": {"name": "default"}}))
+                await body(store)
+            finally:
+                await store.close()
+
+    asyncio.run(asyncio.wait_for(main(), 120))

@@ -23,27 +23,14 @@ from casare_store.resealing import Broken, Envelope, Place, Server, Step
 from casare_store.sealing import Sealer
 from casare_store.store import Store
 
+from ..history import somebody_waits
+from .conftest import run
+
 SECRET, NAMESPACE = KINDS["Secret"], KINDS["Namespace"]
 TEXTS = [f"{number} is a text that only apiservers know" for number in range(3)]
 OLD, NEW = Sealer.from_text(TEXTS[0], [TEXTS[1]]), Sealer.from_text(TEXTS[1], [TEXTS[0]])
 NEW_ALONE, THIRD = Sealer.from_text(TEXTS[1]), Sealer.from_text(TEXTS[2])
 Body = Callable[[Store], Awaitable[None]]
-
-
-def run(url: str, *bodies: tuple[Sealer | None, Body]) -> None:
-    """Runs each body with a store that has this sealer, one after the other, on one database."""
-
-    async def main() -> None:
-        for number, (sealer, body) in enumerate(bodies):
-            store = await Store.open(url, sealer=sealer)
-            try:
-                if not number:
-                    await store.writer.write(admission.create(NAMESPACE, {"metadata": {"name": "default"}}))
-                await body(store)
-            finally:
-                await store.close()
-
-    asyncio.run(asyncio.wait_for(main(), 120))
 
 
 def secret(name: str, value: str = "hunter2") -> Object:
@@ -204,7 +191,7 @@ def test_a_write_that_read_the_object_before_does_not_bring_the_old_key_back(dat
             async with store.batch([("Secret", "default", "a")]) as held:
                 (found,) = held.known.values()
                 walking = asyncio.create_task(walk(apiserver, NEW))
-                assert await waits_for_lock(store)
+                await somebody_waits(database)
                 held.stage(SECRET, found, {**found, "metadata": {**found["metadata"], "finalizers": ["example.com/x"]}})
                 await held.commit()
             await walking
@@ -218,20 +205,6 @@ def test_a_write_that_read_the_object_before_does_not_bring_the_old_key_back(dat
         await create(store, "a")
 
     run(database, (OLD, make), (None, controller))
-
-
-async def waits_for_lock(store: Store) -> bool:
-    query = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
-        "AND application_name = 'casare-batch'"
-    )
-    for _ in range(1000):
-        async with store.pool.connection() as connection:
-            (row,) = await (await connection.execute(query)).fetchall()
-        if row[0]:
-            return True
-        await asyncio.sleep(0.01)
-    return False
 
 
 def test_what_no_key_opens_and_what_is_broken_stays_as_it_is_and_is_counted(database: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -19,6 +18,8 @@ from casare_store.operations import Operation
 from casare_store.sealing import Sealer
 from casare_store.store import Store
 
+from .conftest import run
+
 SECRET, NAMESPACE, CONFIGMAP = KINDS["Secret"], KINDS["Namespace"], KINDS["ConfigMap"]
 KEY = Sealer.from_text("a text that only apiservers know, 1")
 OTHER = Sealer.from_text("a text that only apiservers know, 2")
@@ -34,22 +35,6 @@ def b64(text: str) -> str:
 def secret(name: str = "db", **obj: Any) -> Object:
     meta = {"name": name, "namespace": "default", "labels": {"app": "db"}, "annotations": {APPLIED: "opensesame"}}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": {"password": b64("hunter2")}, **obj}
-
-
-def run(url: str, *bodies: tuple[Sealer | None, Body]) -> None:
-    """Runs each body with a store that has this sealer, one after the other, on one database."""
-
-    async def main() -> None:
-        for number, (sealer, body) in enumerate(bodies):
-            store = await Store.open(url, sealer=sealer)
-            try:
-                if not number:
-                    await store.writer.write(admission.create(NAMESPACE, {"metadata": {"name": "default"}}))
-                await body(store)
-            finally:
-                await store.close()
-
-    asyncio.run(asyncio.wait_for(main(), 120))
 
 
 def with_data(**data: str) -> Operation:
