@@ -60,8 +60,9 @@ FROM said JOIN locked USING (robot_uid) WHERE l.robot_uid = said.robot_uid
 RETURNING l.robot_uid::text, locked.online"""
 _INSERT = """
 INSERT INTO leases (robot_uid, last_seen, expires_at, online, telemetry)
-SELECT robot_uid, clock_timestamp(), clock_timestamp() + %s, false, telemetry
-FROM unnest(%b::uuid[], %b::text[]) AS n(robot_uid, telemetry) ORDER BY robot_uid
+SELECT robot_uid, seen.at, seen.at + %s, false, telemetry
+FROM unnest(%b::uuid[], %b::text[]) AS n(robot_uid, telemetry), (SELECT clock_timestamp() AS at) AS seen
+ORDER BY robot_uid
 ON CONFLICT (robot_uid) DO NOTHING"""
 _LEAVE = """
 UPDATE leases SET last_seen = clock_timestamp(), expires_at = clock_timestamp() - interval '1 second'

@@ -34,7 +34,7 @@ def test_a_new_key_of_secrets_leaves_the_old_one_beside_it_and_never_takes_the_p
     assert not data.secret_key.exists(), "and here it may end: the next start makes one"
     assert credentials.secret_key(data, {}) == {"CASARE_SECRET_KEY_FILE": str(data.secret_key)}
     assert data.old_secret_key.read_text() == first != data.secret_key.read_text()
-    with pytest.raises(Failure, match="is still needed: start without") as caught:
+    with pytest.raises(Failure, match="is still there: start without") as caught:
         credentials.new_secret_key(data, {})
     assert "\n" not in str(caught.value) and data.old_secret_key.read_text() == first
 

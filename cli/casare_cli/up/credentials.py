@@ -73,7 +73,7 @@ def new_secret_key(data: DataDir, environ: Mapping[str, str] = os.environ) -> No
         raise Failure(f"--new-secret-key is for the key in {data.secret_key}, and yours is in {next(iter(own))}: "
                       "docs/security.md says how that one is rotated")
     if data.old_secret_key.exists():
-        raise Failure(f"--new-secret-key: {data.old_secret_key} is still needed: start without this option, run "
+        raise Failure(f"--new-secret-key: {data.old_secret_key} is still there: start without this option, run "
                       "'casare secrets reseal', and remove that file when it says so")
     if _kept(data.secret_key).strip():
         data.secret_key.rename(data.old_secret_key)
