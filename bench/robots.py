@@ -135,6 +135,7 @@ class Fleet:
         self.reports = self.refused = 0
         self.failures: list[str] = []
         self.first_had: dict[str, int] = {}
+        self.has_news = asyncio.Event()  # a robot has a job that none had before
         self.phases: Counter[bytes] = Counter()
         self.wanted, self.all_over = 0, asyncio.Event()
         self.over_at = 0
@@ -144,7 +145,8 @@ class Fleet:
         self.all_over.set()
 
     def had(self, name: str, now: int) -> None:
-        self.first_had.setdefault(name, now)
+        if self.first_had.setdefault(name, now) == now:
+            self.has_news.set()
 
     def saw(self, line: bytes) -> None:
         at = line.find(_PHASE, line.find(b'"status":{'))
@@ -261,8 +263,9 @@ async def idle(fleet: Fleet, told: dict[str, Any]) -> None:
         status, content = await answers.get()
         if status != 201:
             raise OSError(f"a job could not be submitted: {status} {content[:200]!r}")
-        while name not in fleet.first_had:
-            await asyncio.sleep(0.0005)
+        while name not in fleet.first_had:  # to look again and again would take a core from those who are measured
+            fleet.has_news.clear()
+            await fleet.has_news.wait()
         taken.append((fleet.first_had[name] - begun) / 1e6)
         await asyncio.sleep(told["pause"])
     say(milliseconds=list(taken), failures=fleet.failures[:3])
