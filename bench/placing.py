@@ -25,7 +25,6 @@ from casare_store import admission, loop, memory
 from casare_store.events import Recorder
 from casare_store.heartbeats import Heartbeats
 from casare_store.store import Store
-from measuring import median
 from system import BenchmarkError, Place, place
 
 SETS = 20
@@ -34,6 +33,7 @@ ROBOTS = (10, 1_000, 10_000)
 QUEUED = (1_000, 100_000, 1_000_000)
 SLOTS = {10: 100, 1_000: 4, 10_000: 1}  # of each robot
 RUNS = 3
+SAME = 1.1  # what one run leaves waits before all else in the next, so few robots are filled in another order
 CAPABILITIES = ("browser", "desktop", "gpu", "high_memory")
 _COPY = """
 INSERT INTO jobs (uid, name, head, namespace, rv, tail, phase, class, rank, ready, parked)
@@ -145,9 +145,10 @@ class Case:
             begun = time.perf_counter()
             placed = await self._place_all()
             found.append((time.perf_counter() - begun, placed))
-        seconds, placed = sorted(found, key=lambda one: one[0] / max(one[1], 1))[RUNS // 2]
-        if not placed or median([one[1] for one in found]) != placed:
-            raise BenchmarkError(f"runs of the same case placed {[one[1] for one in found]} jobs")
+        counts = [placed for _, placed in found]
+        if min(counts) * SAME < max(counts) or not all(counts):
+            raise BenchmarkError(f"runs of the same case placed {counts} jobs")
+        seconds, placed = sorted(found, key=lambda one: one[0] / one[1])[RUNS // 2]
         return Placed(self.robots, queued, placed, seconds)
 
     async def _place_all(self) -> int:

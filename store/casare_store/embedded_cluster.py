@@ -27,7 +27,9 @@ SETTINGS = {
     "full_page_writes": "on",
     "synchronous_commit": "on",  # what carries a resourceVersion must survive a crash once a watcher has seen it
     "wal_buffers": "16MB",
-    "max_wal_size": "2GB",  # fewer checkpoints, hence fewer full page images, under a busy writer
+    # Log files are made once and used again: to make one means to write it twice, and everybody waits meanwhile.
+    "min_wal_size": "512MB",
+    "max_wal_size": "512MB",
     "checkpoint_timeout": "15min",
     "jit": "off",  # compiling costs more than any of our short statements
     "timezone": "UTC",
